@@ -1,0 +1,25 @@
+//! The rules of Portcullis: pure functions from policies, an object and facts to a verdict.
+//!
+//! No runtime, no client, no clock, no logging. Webhook, controller, background audit and command line share this
+//! crate, so that they never disagree.
+
+mod evaluate;
+pub mod facts;
+pub mod mutation;
+pub mod object;
+pub mod path;
+pub mod policy;
+mod references;
+pub mod render;
+pub mod rules;
+pub mod subject;
+mod text;
+pub mod verdict;
+
+pub use evaluate::{Governing, evaluate, select};
+pub use facts::{ConfigMapFact, Fact, FactKey, Facts, KeyFact, SecretFact};
+pub use policy::{CompiledPolicy, InvalidPolicy, PolicyName};
+pub use references::references;
+pub use subject::{Kind, Subject};
+pub use text::Text;
+pub use verdict::{Decision, Observed, Unknown, Verdict, Violation};

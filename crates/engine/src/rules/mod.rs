@@ -1,0 +1,214 @@
+//! The rules: one file each, in one sorted table.
+//!
+//! To add one: its id in `portcullis_api::RuleId`, a file here with its [`Rule`], a line in [`rule`], a page under
+//! `docs/rules/` and a folder of fixtures under `fixtures/`. A missing page does not compile, a missing folder fails
+//! a test.
+
+mod http;
+mod pod;
+mod secret;
+
+use portcullis_api::{Environment, RuleId, SecurityPolicySpec, Severity};
+
+use crate::facts::{FactKey, Facts};
+use crate::path::FieldPath;
+use crate::policy::{CompiledComponent, CompiledPolicy};
+use crate::subject::Subject;
+use crate::verdict::{Observed, Unknown, Violation};
+
+/// One rule: what it is called, when it runs, what it costs to break it, and its check.
+#[derive(Debug)]
+pub struct Rule {
+    /// Stable id; also the path of its page and its fixtures.
+    pub id: RuleId,
+    /// Two or three words for the first line of a denial, such as `root user`.
+    pub title: &'static str,
+    /// The demand in one line.
+    pub meaning: &'static str,
+    /// The section of a policy that switches it on.
+    pub section: Section,
+    /// Default severity in each environment.
+    pub severities: Severities,
+    /// Its documentation, as Markdown.
+    pub page: &'static str,
+    /// Looks at one subject under one policy.
+    pub check: fn(&Context<'_, '_>, &mut Findings<'_>),
+}
+
+/// The section of a policy that switches a rule on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// `spec.podSecurity`
+    PodSecurity,
+    /// `spec.secrets`
+    Secrets,
+    /// `spec.http`
+    Http,
+}
+
+impl Section {
+    /// Whether the policy states the section; an empty one counts.
+    #[must_use]
+    pub fn is_stated(self, spec: &SecurityPolicySpec) -> bool {
+        match self {
+            Self::PodSecurity => spec.pod_security.is_some(),
+            Self::Secrets => spec.secrets.is_some(),
+            Self::Http => spec.http.is_some(),
+        }
+    }
+
+    /// The field of the policy, such as `spec.http`.
+    #[must_use]
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::PodSecurity => "spec.podSecurity",
+            Self::Secrets => "spec.secrets",
+            Self::Http => "spec.http",
+        }
+    }
+}
+
+/// Default severity in each environment: the columns of `docs/requirements.tsv`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Severities {
+    /// In Development.
+    pub development: Severity,
+    /// In Staging.
+    pub staging: Severity,
+    /// In Production.
+    pub production: Severity,
+}
+
+impl Severities {
+    /// `warn/deny/deny`
+    pub const WARN_DENY_DENY: Self = Self {
+        development: Severity::Warn,
+        staging: Severity::Deny,
+        production: Severity::Deny,
+    };
+    /// `off/deny/deny`
+    pub const OFF_DENY_DENY: Self = Self {
+        development: Severity::Off,
+        staging: Severity::Deny,
+        production: Severity::Deny,
+    };
+    /// `off/warn/warn`
+    pub const OFF_WARN_WARN: Self = Self {
+        development: Severity::Off,
+        staging: Severity::Warn,
+        production: Severity::Warn,
+    };
+
+    /// The column for `environment`.
+    #[must_use]
+    pub fn of(self, environment: Environment) -> Severity {
+        match environment {
+            Environment::Development => self.development,
+            Environment::Staging => self.staging,
+            Environment::Production => self.production,
+        }
+    }
+}
+
+/// The rule with this id.
+#[must_use]
+pub fn rule(id: RuleId) -> &'static Rule {
+    match id {
+        RuleId::PodRunAsNonRoot => &pod::run_as_non_root::RULE,
+        RuleId::PodPrivileged => &pod::privileged::RULE,
+        RuleId::PodHostNamespaces => &pod::host_namespaces::RULE,
+        RuleId::PodAllowPrivilegeEscalation => &pod::allow_privilege_escalation::RULE,
+        RuleId::PodCapabilities => &pod::capabilities::RULE,
+        RuleId::PodSeccompProfile => &pod::seccomp_profile::RULE,
+        RuleId::PodReadOnlyRootFilesystem => &pod::read_only_root_filesystem::RULE,
+        RuleId::HttpCorsWildcard => &http::cors_wildcard::RULE,
+        RuleId::HttpCorsExplicit => &http::cors_explicit::RULE,
+        RuleId::SecretMissing => &secret::missing::RULE,
+        RuleId::SecretKeyMissing => &secret::key_missing::RULE,
+        RuleId::SecretLiteral => &secret::literal::RULE,
+    }
+}
+
+/// All rules, in the order of reports.
+pub fn all() -> impl Iterator<Item = &'static Rule> {
+    RuleId::ALL.iter().map(|id| rule(*id))
+}
+
+/// What a check looks at.
+#[derive(Debug)]
+pub struct Context<'c, 'a> {
+    /// The policy that asks.
+    pub policy: &'c CompiledPolicy,
+    /// The components of the policy that the subject belongs to; empty when the policy states none or none matches.
+    pub components: &'c [&'c CompiledComponent],
+    /// The object.
+    pub subject: &'c Subject<'a>,
+    /// What is known beside it.
+    pub facts: &'c Facts,
+}
+
+/// Takes what a check finds.
+#[derive(Debug)]
+pub struct Findings<'c> {
+    policy: &'c CompiledPolicy,
+    rule: RuleId,
+    severity: Severity,
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) unknowns: Vec<Unknown>,
+}
+
+impl<'c> Findings<'c> {
+    pub(crate) fn new(policy: &'c CompiledPolicy, rule: RuleId, severity: Severity) -> Self {
+        Self {
+            policy,
+            rule,
+            severity,
+            violations: Vec::new(),
+            unknowns: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.violations.is_empty() && self.unknowns.is_empty()
+    }
+
+    /// Records a violation: where, what was seen, what is asked for, how to mend it.
+    pub fn violation(
+        &mut self,
+        path: FieldPath,
+        observed: Observed,
+        required: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.violations.push(Violation {
+            rule: self.rule,
+            severity: self.severity,
+            policies: vec![self.policy.name.clone()],
+            path,
+            observed,
+            required: required.into(),
+            remedy: remedy.into(),
+            fact: None,
+            ratcheted: false,
+        });
+    }
+
+    /// Says of the violation recorded last that it rests on `fact`, which is looked up live before a denial.
+    pub fn rests_on(&mut self, fact: FactKey) {
+        if let Some(violation) = self.violations.last_mut() {
+            violation.fact = Some(fact);
+        }
+    }
+
+    /// Records that the demand cannot be judged, since `fact` is unknown.
+    pub fn unknown(&mut self, path: FieldPath, fact: FactKey, cause: impl Into<String>) {
+        self.unknowns.push(Unknown {
+            rule: self.rule,
+            severity: self.severity,
+            policies: vec![self.policy.name.clone()],
+            path,
+            fact,
+            cause: cause.into(),
+        });
+    }
+}

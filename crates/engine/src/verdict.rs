@@ -1,0 +1,228 @@
+//! What comes out: all violations, what could not be known, and the decision that follows.
+
+use std::collections::BTreeSet;
+
+use portcullis_api::{RuleId, Severity};
+
+use crate::facts::FactKey;
+use crate::path::FieldPath;
+use crate::policy::PolicyName;
+
+/// What a rule saw.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Observed {
+    /// The field is not set; the text says what follows from that, and may be empty.
+    Unset(&'static str),
+    /// This value; never one that could be a credential.
+    Shown(String),
+    /// A credential: only what kind it looks like is said. `digest` tells a changed one from an old one within one
+    /// request and is never shown.
+    Withheld {
+        /// What it looks like, such as `a password in a URL`.
+        what: &'static str,
+        /// Process-local digest of the value.
+        digest: u64,
+    },
+}
+
+impl std::fmt::Display for Observed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unset("") => f.write_str("unset"),
+            Self::Unset(consequence) => write!(f, "unset, {consequence}"),
+            Self::Shown(text) => f.write_str(text),
+            Self::Withheld { what, .. } => write!(f, "{what} (value withheld)"),
+        }
+    }
+}
+
+/// One broken demand at one place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Violation {
+    /// The rule.
+    pub rule: RuleId,
+    /// What follows from it, after the rule's, the policy's and the cluster's ceiling.
+    pub severity: Severity,
+    /// The policies that demand it, sorted.
+    pub policies: Vec<PolicyName>,
+    /// Where.
+    pub path: FieldPath,
+    /// What was seen.
+    pub observed: Observed,
+    /// What is asked for.
+    pub required: String,
+    /// A sentence or a command that can be pasted.
+    pub remedy: String,
+    /// The fact that it rests on, where it does: looked up live before a denial.
+    pub fact: Option<FactKey>,
+    /// Whether the object had it before: then it warns and no longer denies.
+    pub ratcheted: bool,
+}
+
+impl Violation {
+    /// Severity after ratcheting.
+    #[must_use]
+    pub fn effective_severity(&self) -> Severity {
+        if self.ratcheted {
+            self.severity.min(Severity::Warn)
+        } else {
+            self.severity
+        }
+    }
+
+    /// Whether `other` is the same violation: same rule at the same place by names, in the pod template of whatever
+    /// kind. A literal that changed is another one.
+    #[must_use]
+    fn is_same(&self, other: &Self) -> bool {
+        let literal = |it: &Self| match it.observed {
+            Observed::Withheld { digest, .. } => Some(digest),
+            _ => None,
+        };
+        self.rule == other.rule
+            && literal(self) == literal(other)
+            && self.path.within_template() == other.path.within_template()
+    }
+}
+
+/// A demand that could not be judged because a fact is unknown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unknown {
+    /// The rule.
+    pub rule: RuleId,
+    /// What would follow if it were broken.
+    pub severity: Severity,
+    /// The policies that demand it, sorted.
+    pub policies: Vec<PolicyName>,
+    /// Where.
+    pub path: FieldPath,
+    /// The fact that is missing.
+    pub fact: FactKey,
+    /// Why it is unknown.
+    pub cause: String,
+}
+
+/// What follows from a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Decision {
+    /// Admitted.
+    Allow,
+    /// Admitted with warnings.
+    Warn,
+    /// Refused because a fact that a denial may rest on is unknown: an error of ours.
+    Error,
+    /// Refused.
+    Deny,
+}
+
+impl Decision {
+    /// Word for logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// Everything that was found about one object, sorted by rule and path.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verdict {
+    /// Broken demands.
+    pub violations: Vec<Violation>,
+    /// Demands that could not be judged.
+    pub unknowns: Vec<Unknown>,
+}
+
+impl Verdict {
+    /// What follows.
+    #[must_use]
+    pub fn decision(&self) -> Decision {
+        let strictest = self
+            .violations
+            .iter()
+            .map(Violation::effective_severity)
+            .max()
+            .unwrap_or(Severity::Off);
+        if strictest == Severity::Deny {
+            return Decision::Deny;
+        }
+        let unknown = self
+            .unknowns
+            .iter()
+            .map(|it| it.severity)
+            .max()
+            .unwrap_or(Severity::Off);
+        if unknown == Severity::Deny {
+            return Decision::Error;
+        }
+        if strictest.max(unknown) == Severity::Warn {
+            Decision::Warn
+        } else {
+            Decision::Allow
+        }
+    }
+
+    /// The facts that a refusal would rest on: of denying violations, and unknown ones.
+    #[must_use]
+    pub fn deciding_facts(&self) -> BTreeSet<FactKey> {
+        let broken = self
+            .violations
+            .iter()
+            .filter(|it| it.effective_severity() == Severity::Deny);
+        let unknown = self.unknowns.iter().map(|it| &it.fact);
+        broken
+            .filter_map(|it| it.fact.as_ref())
+            .chain(unknown)
+            .cloned()
+            .collect()
+    }
+
+    /// Marks the violations that `before` had too: they warn and no longer deny.
+    pub fn ratchet(&mut self, before: &Self) {
+        for violation in &mut self.violations {
+            violation.ratcheted |= before.violations.iter().any(|old| old.is_same(violation));
+        }
+    }
+
+    /// Adds what was found for one policy: the same finding of two policies becomes one that names both.
+    pub(crate) fn merge(&mut self, policy: &PolicyName, violations: Vec<Violation>, unknowns: Vec<Unknown>) {
+        for found in violations {
+            let same = |it: &&mut Violation| {
+                it.rule == found.rule
+                    && it.path == found.path
+                    && it.observed == found.observed
+                    && it.required == found.required
+            };
+            match self.violations.iter_mut().find(same) {
+                Some(known) => {
+                    known.severity = known.severity.max(found.severity);
+                    known.policies.push(policy.clone());
+                }
+                None => self.violations.push(found),
+            }
+        }
+        for found in unknowns {
+            let same =
+                |it: &&mut Unknown| it.rule == found.rule && it.path == found.path && it.fact == found.fact;
+            match self.unknowns.iter_mut().find(same) {
+                Some(known) => {
+                    known.severity = known.severity.max(found.severity);
+                    known.policies.push(policy.clone());
+                }
+                None => self.unknowns.push(found),
+            }
+        }
+    }
+
+    pub(crate) fn sort(&mut self) {
+        self.violations.iter_mut().for_each(|it| it.policies.sort());
+        self.unknowns.iter_mut().for_each(|it| it.policies.sort());
+        self.violations
+            .sort_by(|a, b| (a.rule, &a.path, &a.observed).cmp(&(b.rule, &b.path, &b.observed)));
+        self.unknowns
+            .sort_by(|a, b| (a.rule, &a.path).cmp(&(b.rule, &b.path)));
+    }
+}
