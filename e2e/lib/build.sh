@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Builds each part from source, once per set of inputs, into the cache.
 
-PARTS=(control-plane node netpol tools)
+PARTS=(control-plane node netpol tools deny)
 
 # The directory of a finished part; its name follows from everything that the part is made of.
 part_dir() {
@@ -16,6 +16,7 @@ part_inputs() {
     node) echo "$CONTAINERD_VERSION $RUNC_VERSION $COREDNS_VERSION" && cat "$E2E_DIR"/images/*/* ;;
     netpol) echo "$NETPOL_VERSION" && cat "$E2E_DIR"/netpol/go.{mod,sum} ;;
     tools) echo "$HELM_VERSION $KUBECONFORM_VERSION $HELM_UNITTEST_VERSION" && cat "$E2E_DIR"/tools/go.{mod,sum} ;;
+    deny) echo "$CARGO_DENY_VERSION" ;;
     *) usage_error "part must be one of ${PARTS[*]} all, got \`$1\`" ;;
     esac
 }
@@ -32,7 +33,7 @@ print_paths() {
 part_minutes() {
     case $1 in
     control-plane) echo 9 ;;
-    tools) echo 5 ;;
+    tools | deny) echo 5 ;;
     *) echo 3 ;;
     esac
 }
@@ -125,6 +126,11 @@ usage: unit tests for charts
 description: Unit tests for charts, in YAML.
 command: "\$HELM_PLUGIN_DIR/../../bin/untt"
 YAML
+}
+
+build_deny() {
+    cargo install --quiet --locked --version "$CARGO_DENY_VERSION" --root "$1" --target-dir "$1/target" cargo-deny
+    rm -rf "$1/target"
 }
 
 # versions.env and a go.mod of ours must say the same.
