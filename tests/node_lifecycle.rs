@@ -1,0 +1,152 @@
+//! What must survive on a real node: the operator gone, back, and uninstalled. One test after the other, since each
+//! takes the operator away.
+
+mod node;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use node::{Cluster, OPERATOR_NAMESPACE, cluster, eventually};
+
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> (MutexGuard<'static, ()>, &'static Cluster) {
+    (TURN.lock().unwrap_or_else(PoisonError::into_inner), cluster())
+}
+
+fn policy(namespace: &str) -> String {
+    format!(
+        r#"{{"apiVersion": "portcullis.dev/v1alpha1", "kind": "SecurityPolicy", "metadata": {{"name": "strict", "namespace": "{namespace}"}},
+        "spec": {{"rulesVersion": "v1", "environment": "Production", "enforcement": "Deny", "workloads": {{"scope": "Namespace"}},
+        "podSecurity": {{"defaults": ["SeccompProfile", "AllowPrivilegeEscalation", "DropCapabilities"]}},
+        "secrets": {{}}, "network": {{}}}}}}"#
+    )
+}
+
+fn deployment(namespace: &str, name: &str, security_context: &str) -> String {
+    format!(
+        r#"{{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {{"name": "{name}", "namespace": "{namespace}"}},
+        "spec": {{"replicas": 1, "selector": {{"matchLabels": {{"app": "{name}"}}}}, "template": {{"metadata": {{"labels": {{"app": "{name}"}}}},
+        "spec": {{"securityContext": {security_context}, "containers": [{{"name": "{name}", "image": "portcullis.test/probe:v1",
+        "args": ["serve", "8000"]}}]}}}}}}}}"#
+    )
+}
+
+const NON_ROOT: &str = r#"{"runAsNonRoot": true, "runAsUser": 65532}"#;
+
+fn scale_operator(cluster: &Cluster, replicas: usize) -> Result<()> {
+    cluster.kubectl(&format!(
+        "scale deployment/portcullis --replicas={replicas} -n {OPERATOR_NAMESPACE}"
+    ))?;
+    if replicas > 0 {
+        return cluster
+            .kubectl(&format!(
+                "rollout status deployment/portcullis -n {OPERATOR_NAMESPACE} --timeout=90s"
+            ))
+            .map(drop);
+    }
+    eventually(Duration::from_secs(60), || {
+        let pods = cluster.kubectl(&format!("get pods -n {OPERATOR_NAMESPACE} -o name"))?;
+        ensure!(pods.is_empty(), "still there: {pods}");
+        Ok(())
+    })
+}
+
+#[test]
+fn r01_with_every_replica_gone_drained_pods_come_back_and_root_is_refused() -> Result<()> {
+    let (_turn, cluster) = turn();
+    cluster.govern("drained", &policy("drained"))?;
+    cluster.apply(&deployment("drained", "api", NON_ROOT))?;
+    cluster.kubectl("rollout status deployment/api -n drained --timeout=60s")?;
+    scale_operator(cluster, 0)?;
+
+    let node = cluster.kubectl("get nodes -o jsonpath={.items[0].metadata.name}")?;
+    cluster.kubectl(&format!(
+        "drain {node} --ignore-daemonsets --delete-emptydir-data --force --timeout=90s"
+    ))?;
+    cluster.kubectl(&format!("uncordon {node}"))?;
+    cluster.kubectl("rollout status deployment/api -n drained --timeout=90s")?;
+
+    let refusal = cluster.refusal(&deployment("drained", "intruder", "{}"))?;
+    ensure!(
+        refusal.contains("workloads.portcullis.dev"),
+        "names Portcullis: {refusal}"
+    );
+    cluster.kubectl("create namespace free")?;
+    cluster.apply(&deployment("free", "api", "{}"))?;
+
+    scale_operator(cluster, 2)?;
+    let refusal = eventually(Duration::from_secs(30), || {
+        let refusal = cluster.refusal(&deployment("drained", "intruder", "{}"))?;
+        ensure!(refusal.contains("[pod/run-as-non-root]"), "{refusal}");
+        Ok(refusal)
+    })?;
+    ensure!(
+        refusal.contains("Deployment drained/intruder breaks SecurityPolicy drained/strict"),
+        "{refusal}"
+    );
+    Ok(())
+}
+
+#[test]
+fn r12_a_deleted_webhook_configuration_is_put_back() -> Result<()> {
+    let (_turn, cluster) = turn();
+    let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
+    cluster.kubectl(&format!("delete {configurations} zz-portcullis"))?;
+    eventually(Duration::from_secs(10), || {
+        cluster.kubectl(&format!("get {configurations} zz-portcullis"))
+    })
+    .map(drop)
+}
+
+#[test]
+fn r04_uninstalling_leaves_definitions_policies_and_what_they_made_and_nothing_else() -> Result<()> {
+    let (_turn, cluster) = turn();
+    cluster.govern("left", &policy("left"))?;
+    eventually(Duration::from_secs(10), || {
+        let binding = cluster.kubectl("get rolebinding portcullis-secret-reader -n left -o name")?;
+        ensure!(!binding.is_empty(), "the reader is bound");
+        Ok(())
+    })?;
+    let made = cluster.kubectl("get networkpolicies -n left -o name")?;
+    ensure!(!made.is_empty(), "NetworkPolicies are made");
+
+    // Also when the operator is already dead: garbage collection does the rest.
+    scale_operator(cluster, 0)?;
+    cluster.helm(&[
+        "uninstall",
+        "portcullis",
+        "--namespace",
+        OPERATOR_NAMESPACE,
+        "--wait",
+    ])?;
+    eventually(Duration::from_secs(60), || {
+        let cluster_wide = "validatingwebhookconfigurations,mutatingwebhookconfigurations,validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,clusterrolebindings";
+        let all = cluster.kubectl(&format!("get {cluster_wide} -o name"))?;
+        let ours: Vec<&str> = all.lines().filter(|it| it.contains("portcullis")).collect();
+        ensure!(ours.is_empty(), "left in the cluster: {ours:?}");
+        let own = cluster.kubectl(&format!(
+            "get leases,secrets,deployments,pods,services -n {OPERATOR_NAMESPACE} -o name"
+        ))?;
+        ensure!(own.is_empty(), "left in the operator's namespace: {own}");
+        let bindings = cluster.kubectl("get rolebindings -A -o name")?;
+        ensure!(
+            !bindings.contains("portcullis"),
+            "left in governed namespaces: {bindings}"
+        );
+        Ok(())
+    })?;
+    cluster.kubectl("get securitypolicies.portcullis.dev strict -n left")?;
+    ensure!(
+        cluster.kubectl("get networkpolicies -n left -o name")? == made,
+        "what policies made stays"
+    );
+    cluster.apply(&deployment("left", "api", "{}"))?;
+
+    cluster.install()?;
+    cluster.wait_enforced("left")?;
+    let refusal = cluster.refusal(&deployment("left", "intruder", "{}"))?;
+    ensure!(refusal.contains("SecurityPolicy left/strict"), "{refusal}");
+    Ok(())
+}
