@@ -34,7 +34,7 @@ binary: dist/portcullis ## the static binary that goes into the image
 dist/portcullis: $(shell git ls-files 'src/*.rs' 'crates/*.rs' Cargo.toml Cargo.lock 'docs/rules/*')
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target x86_64-unknown-linux-gnu
 	mkdir -p dist
-	install -m 0755 target/x86_64-unknown-linux-gnu/release/portcullis dist/portcullis
+	install -m 0755 "$${CARGO_TARGET_DIR:-target}"/x86_64-unknown-linux-gnu/release/portcullis dist/portcullis
 
 image: dist/portcullis ## the image as an archive, dist/portcullis.tar
 	e2e/image --archive dist/portcullis.tar . $(IMAGE)
