@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! Portcullis: one binary, the operator and its command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    portcullis::cli::main()
+}

@@ -3,6 +3,7 @@
 //! No client and no runtime: webhook, controller, command line and tests share these types, and the
 //! descriptions here are what `kubectl explain` prints.
 
+mod acting;
 mod http;
 mod network;
 mod pod_security;
@@ -12,6 +13,7 @@ mod secrets;
 mod selector;
 mod status;
 
+pub use acting::{ACTING_FIELDS, JUDGING_FIELDS, REACH_FIELDS};
 pub use http::{Cors, Http};
 pub use network::{
     Flow, FlowDefault, Network, NetworkMode, Peer, PodsOfNamespace, Port, Preset, preset_fixes_ports,

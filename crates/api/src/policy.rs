@@ -57,7 +57,7 @@ use crate::{Http, Network, PodSecurity, RuleId, Secrets, SecurityPolicyStatus, S
     )
     .message("secrets.entries[].components is required once the policy states components: name the components that need the secret"),
     validation = Rule::new(
-        "!has(self.secrets) || !has(self.secrets.entries) || self.secrets.entries.all(e, !has(e.components) || (has(self.components) && e.components.all(n, self.components.exists(c, c.name == n))))"
+        "!has(self.secrets) || !has(self.secrets.entries) || self.secrets.entries.all(e, !has(e.components) || (has(self.components) && sets.contains(self.components.map(c, c.name), e.components)))"
     )
     .message("secrets.entries[].components must name entries of spec.components"),
     validation = Rule::new(
@@ -152,8 +152,8 @@ pub enum Enforcement {
 /// The severity of one rule in a policy; ordered from the mildest to the strictest.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The rule is not evaluated.
-    Off,
+    /// The rule is not evaluated. Not `Off`, which YAML reads as a boolean (`docs/adr/0005-disabled.md`).
+    Disabled,
     /// Report only: status and metrics.
     Audit,
     /// Admit with a warning that kubectl prints.
@@ -173,7 +173,7 @@ impl Severity {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Off => "Off",
+            Self::Disabled => "Disabled",
             Self::Audit => "Audit",
             Self::Warn => "Warn",
             Self::Deny => "Deny",

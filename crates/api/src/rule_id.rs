@@ -24,7 +24,7 @@ macro_rules! rule_ids {
     };
 }
 
-// In the order of reports: families as in docs/requirements.tsv, the gravest rule of a family first.
+// In the order of reports: families as in docs/rules.tsv, the gravest rule of a family first.
 rule_ids! {
     /// No root user
     PodRunAsNonRoot = "pod/run-as-non-root",

@@ -94,7 +94,7 @@ pub fn evaluate(
     for Governing { policy, components } in governing {
         for id in RuleId::ALL {
             let severity = policy.severity(*id).capped(ceiling);
-            if severity == Severity::Off {
+            if severity == Severity::Disabled {
                 continue;
             }
             let context = Context {

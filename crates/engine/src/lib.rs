@@ -3,6 +3,7 @@
 //! No runtime, no client, no clock, no logging. Webhook, controller, background audit and command line share this
 //! crate, so that they never disagree.
 
+mod environment;
 mod evaluate;
 pub mod facts;
 pub mod mutation;
@@ -15,6 +16,7 @@ pub mod rules;
 pub mod subject;
 mod text;
 pub mod verdict;
+mod words;
 
 pub use evaluate::{Governing, evaluate, select};
 pub use facts::{ConfigMapFact, Fact, FactKey, Facts, KeyFact, SecretFact};

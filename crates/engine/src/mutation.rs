@@ -3,6 +3,8 @@
 //! One function computes it, for the webhook that patches Pods and for everybody who judges a template as if its pods
 //! had been patched: so that what is judged is what will run, and Git and the cluster never differ.
 
+use std::iter;
+
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation};
 use portcullis_api::PodDefault;
@@ -10,8 +12,10 @@ use serde_json::{Value, json};
 
 use crate::evaluate::Governing;
 use crate::object::{
-    Capabilities, Container, EnvSource, EnvVar, KeyReference, PodSpec, SeccompProfile, SecurityContext,
+    Capabilities, Container, EnvFrom, EnvSource, EnvVar, KeyReference, PodSpec, SeccompProfile,
+    SecurityContext,
 };
+use crate::path::{FieldPath, Segment};
 use crate::policy::CompiledEntry;
 use crate::subject::{ContainerKind, Subject};
 use crate::text::Text;
@@ -55,27 +59,14 @@ pub enum Scope {
 /// Sets on the pods of `subject` what the policies ask for, where nothing is said, and tells what was set. A second
 /// call changes nothing.
 pub fn apply(governing: &[Governing<'_>], subject: &mut Subject<'_>, scope: Scope) -> Mutation {
-    let windows = subject.is_windows();
-    let base = subject
-        .pod_spec_path()
-        .segments()
-        .iter()
-        .fold(String::new(), |path, segment| match segment {
-            crate::path::Segment::Field(name) => format!("{path}/{name}"),
-            _ => path,
-        });
-    let mut defaults: Vec<PodDefault> = governing
-        .iter()
-        .filter_map(|it| it.policy.pod_security.as_ref())
-        .flat_map(|it| it.defaults.clone())
-        .collect();
-    defaults.sort_unstable();
-    defaults.dedup();
-    let deliveries: Vec<&CompiledEntry> = governing.iter().flat_map(deliveries).collect();
     let mut mutation = Mutation::default();
+    let defaults = defaults(governing);
+    let deliveries: Vec<&CompiledEntry> = governing.iter().flat_map(deliveries).collect();
     if defaults.is_empty() && deliveries.is_empty() {
         return mutation;
     }
+    let base = pointer(&subject.pod_spec_path());
+    let windows = subject.is_windows();
     let Some(spec) = subject.pod_spec_mut() else {
         return mutation;
     };
@@ -111,6 +102,24 @@ pub fn apply(governing: &[Governing<'_>], subject: &mut Subject<'_>, scope: Scop
         }
     }
     mutation
+}
+
+/// What any of the policies sets, sorted.
+fn defaults(governing: &[Governing<'_>]) -> Vec<PodDefault> {
+    let sections = governing.iter().filter_map(|it| it.policy.pod_security.as_ref());
+    let mut defaults: Vec<PodDefault> = sections.flat_map(|it| it.defaults.iter().copied()).collect();
+    defaults.sort_unstable();
+    defaults.dedup();
+    defaults
+}
+
+/// JSON pointer of a path that is made of fields alone, none of which needs an escape.
+fn pointer(path: &FieldPath) -> String {
+    let append = |pointer: String, segment: &Segment| match segment {
+        Segment::Field(name) => format!("{pointer}/{name}"),
+        Segment::Item { .. } | Segment::Key(_) => pointer,
+    };
+    path.segments().iter().fold(String::new(), append)
 }
 
 /// The entries of a policy that are delivered to the subject's component.
@@ -173,9 +182,7 @@ fn set_defaults<'a>(
     };
     for default in defaults {
         match default {
-            PodDefault::SeccompProfile
-                if !windows && own.seccomp_profile.is_none() && pod.seccomp_profile.is_none() =>
-            {
+            PodDefault::SeccompProfile if !windows && !states_profile(own) && !states_profile(pod) => {
                 own.seccomp_profile = Some(SeccompProfile {
                     kind: "RuntimeDefault".into(),
                 });
@@ -188,6 +195,7 @@ fn set_defaults<'a>(
                 own.allow_privilege_escalation = Some(false);
                 new.fields.push(("allowPrivilegeEscalation", json!(false)));
             }
+            // Beside `runAsUser: 0` the pod would be admitted and never start.
             PodDefault::RunAsNonRoot
                 if own.run_as_non_root.is_none()
                     && pod.run_as_non_root.is_none()
@@ -206,7 +214,16 @@ fn set_defaults<'a>(
             _ => {}
         }
     }
+    own.present |= !new.fields.is_empty();
     new
+}
+
+/// An empty profile states nothing.
+fn states_profile(context: &SecurityContext<'_>) -> bool {
+    context
+        .seccomp_profile
+        .as_ref()
+        .is_some_and(|it| !it.kind.is_empty())
 }
 
 /// The API server refuses `allowPrivilegeEscalation: false` beside these.
@@ -219,33 +236,68 @@ fn needs_escalation(context: &SecurityContext<'_>) -> bool {
 }
 
 fn deliver(entries: &[&CompiledEntry], container: &mut Container<'_>, path: &str, mutation: &mut Mutation) {
-    for entry in entries
-        .iter()
-        .filter(|it| it.deliver_to.iter().any(|name| *name == container.name.as_str()))
-    {
-        if let Some(known) = container.env.iter().find(|it| entry.is_named(&it.name)) {
-            if !refers_to(known, entry) {
-                mutation.warnings.push(format!(
-                    "secret entry {} is not delivered: container {} sets {} itself",
-                    entry.name, container.name, known.name
-                ));
+    let is_named = |it: &&&CompiledEntry| it.deliver_to.iter().any(|name| *name == container.name.as_str());
+    let entries: Vec<&CompiledEntry> = entries.iter().filter(is_named).copied().collect();
+    for entry in &entries {
+        match obstacle(&entries, entry, container) {
+            Some(Obstacle::Delivered) => {}
+            Some(Obstacle::Other(cause)) => mutation
+                .warnings
+                .push(format!("secret entry {} is not delivered: {cause}", entry.name)),
+            None => {
+                mutation.patch.push(add_variable(entry, container, path));
+                container.env.push(variable(entry));
             }
-            continue;
         }
-        if !container.env_from.is_empty() {
-            mutation.warnings.push(format!(
-                "secret entry {} is not delivered: envFrom of container {} could set {}",
-                entry.name, container.name, entry.env
-            ));
-            continue;
-        }
-        let value = json!({"name": entry.env, "valueFrom": {"secretKeyRef": {"name": entry.secret, "key": entry.key}}});
-        mutation.patch.push(if container.env.is_empty() {
-            add(&format!("{path}/env"), json!([value]))
-        } else {
-            add(&format!("{path}/env/-"), value)
-        });
-        container.env.push(variable(entry));
+    }
+}
+
+/// Why an entry is not delivered to a container.
+enum Obstacle {
+    /// The container has it already: there is nothing to do.
+    Delivered,
+    /// It would change what the container gets; the text says how, for a warning.
+    Other(String),
+}
+
+fn obstacle(
+    entries: &[&CompiledEntry],
+    entry: &CompiledEntry,
+    container: &Container<'_>,
+) -> Option<Obstacle> {
+    let mut known = container.env.iter().filter(|it| entry.is_named(&it.name));
+    if known.clone().any(|it| refers_to(it, entry)) {
+        return Some(Obstacle::Delivered);
+    }
+    let container_name = &container.name;
+    if let Some(known) = known.next() {
+        let name = &known.name;
+        let cause = match entries.iter().find(|it| refers_to(known, it)) {
+            Some(other) => format!("container {container_name} gets {name} from entry {}", other.name),
+            None => format!("container {container_name} sets {name} itself"),
+        };
+        return Some(Obstacle::Other(cause));
+    }
+    let could_set = |it: &EnvFrom<'_>| {
+        let mut names = iter::once(&entry.env).chain(&entry.aliases);
+        names.any(|name| name.starts_with(it.prefix.as_str()))
+    };
+    container.env_from.iter().any(could_set).then(|| {
+        Obstacle::Other(format!(
+            "envFrom of container {container_name} could set {}",
+            entry.env
+        ))
+    })
+}
+
+fn add_variable(entry: &CompiledEntry, container: &Container<'_>, path: &str) -> PatchOperation {
+    let value =
+        json!({"name": entry.env, "valueFrom": {"secretKeyRef": {"name": entry.secret, "key": entry.key}}});
+    // A list that is absent, null or empty is added as a whole, as nothing can be appended to the first two.
+    if container.env.is_empty() {
+        add(&format!("{path}/env"), json!([value]))
+    } else {
+        add(&format!("{path}/env/-"), value)
     }
 }
 

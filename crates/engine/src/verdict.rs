@@ -1,6 +1,7 @@
 //! What comes out: all violations, what could not be known, and the decision that follows.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use portcullis_api::{RuleId, Severity};
 
@@ -23,6 +24,19 @@ pub enum Observed {
         /// Process-local digest of the value.
         digest: u64,
     },
+}
+
+impl Observed {
+    /// A credential that looks like `what`; only a digest of its value is kept.
+    #[must_use]
+    pub fn withheld(what: &'static str, value: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        value.hash(&mut hasher);
+        Self::Withheld {
+            what,
+            digest: hasher.finish(),
+        }
+    }
 }
 
 impl std::fmt::Display for Observed {
@@ -145,7 +159,7 @@ impl Verdict {
             .iter()
             .map(Violation::effective_severity)
             .max()
-            .unwrap_or(Severity::Off);
+            .unwrap_or(Severity::Disabled);
         if strictest == Severity::Deny {
             return Decision::Deny;
         }
@@ -154,7 +168,7 @@ impl Verdict {
             .iter()
             .map(|it| it.severity)
             .max()
-            .unwrap_or(Severity::Off);
+            .unwrap_or(Severity::Disabled);
         if unknown == Severity::Deny {
             return Decision::Error;
         }

@@ -267,7 +267,7 @@ fn severities(spec: &SecurityPolicySpec, findings: &mut Findings) -> Vec<Severit
 fn severity(spec: &SecurityPolicySpec, id: RuleId) -> Severity {
     let rule = rules::rule(id);
     if !rule.section.is_stated(spec) {
-        return Severity::Off;
+        return Severity::Disabled;
     }
     let stated = spec
         .rules
@@ -288,7 +288,7 @@ fn section_word(secrets: &Secrets, id: RuleId) -> Option<Severity> {
             Some(OnMissing::Warn) => Severity::Warn,
             Some(OnMissing::Deny) | None => Severity::Deny,
         }),
-        RuleId::SecretLiteral if secrets.literals == Some(LiteralPolicy::Allowed) => Some(Severity::Off),
+        RuleId::SecretLiteral if secrets.literals == Some(LiteralPolicy::Allowed) => Some(Severity::Disabled),
         _ => None,
     }
 }

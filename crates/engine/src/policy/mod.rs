@@ -52,19 +52,19 @@ pub struct CompiledPolicy {
     pub http: Option<CompiledHttp>,
     /// `network`, where it is stated.
     pub network: Option<CompiledNetwork>,
-    /// Severity of each rule in [`RuleId::ALL`]'s order: `Off` where its section is not stated.
+    /// Severity of each rule in [`RuleId::ALL`]'s order: `Disabled` where its section is not stated.
     pub(crate) severities: Vec<Severity>,
 }
 
 impl CompiledPolicy {
-    /// Severity of `rule` under this policy, capped by its `enforcement`; `Off` when its section is not stated.
+    /// Severity of `rule` under this policy, capped by its `enforcement`; `Disabled` when its section is not stated.
     #[must_use]
     pub fn severity(&self, rule: RuleId) -> Severity {
         let place = RuleId::ALL.iter().position(|it| *it == rule);
         place
             .and_then(|it| self.severities.get(it))
             .copied()
-            .unwrap_or(Severity::Off)
+            .unwrap_or(Severity::Disabled)
     }
 
     /// Whether pods with these labels are governed by this policy.

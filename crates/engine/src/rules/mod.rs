@@ -68,7 +68,7 @@ impl Section {
     }
 }
 
-/// Default severity in each environment: the columns of `docs/requirements.tsv`.
+/// Default severity in each environment: the columns of `docs/rules.tsv`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Severities {
     /// In Development.
@@ -88,13 +88,13 @@ impl Severities {
     };
     /// `off/deny/deny`
     pub const OFF_DENY_DENY: Self = Self {
-        development: Severity::Off,
+        development: Severity::Disabled,
         staging: Severity::Deny,
         production: Severity::Deny,
     };
     /// `off/warn/warn`
     pub const OFF_WARN_WARN: Self = Self {
-        development: Severity::Off,
+        development: Severity::Disabled,
         staging: Severity::Warn,
         production: Severity::Warn,
     };

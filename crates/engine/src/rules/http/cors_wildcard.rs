@@ -1,8 +1,20 @@
-//! no wildcard among the allowed origins, in any notation.
+//! No wildcard stands among the allowed origins, in any notation.
+//!
+//! Reads: the policy's `http.cors.env` and variables with usual names, from `env`, `configMapKeyRef` and `envFrom`;
+//! flags in `command` and `args`; ingress-nginx' annotations of an Ingress. Not allowed: `*` anywhere in an origin,
+//! `null`, a regular expression that matches strangers, a switch for all origins.
+//! Source: S0-46, S2-33, S2-45, S4-23; Fetch standard, "CORS protocol".
+
+use std::collections::BTreeSet;
 
 use portcullis_api::RuleId;
 
+use super::names::Form;
+use super::settings::{Setting, of_ingress, settings};
+use super::{origins, pattern};
+use crate::environment::Value;
 use crate::rules::{Context, Findings, Rule, Section, Severities};
+use crate::verdict::Observed;
 
 pub(in crate::rules) const RULE: Rule = Rule {
     id: RuleId::HttpCorsWildcard,
@@ -14,4 +26,61 @@ pub(in crate::rules) const RULE: Rule = Rule {
     check,
 };
 
-fn check(_context: &Context<'_, '_>, _findings: &mut Findings<'_>) {}
+fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
+    let allowed = allowed(context);
+    check_ingress(context, allowed, findings);
+    let mut unknown = BTreeSet::new();
+    for setting in settings(context) {
+        match &setting.value {
+            Value::Text(text) if is_wildcard(setting.form, text, allowed) => {
+                report(&setting, text, allowed, findings);
+            }
+            Value::Unknown { fact, cause } if unknown.insert(fact.clone()) => {
+                findings.unknown(setting.path, fact.clone(), &**cause);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The policy's list, where it states one.
+pub(super) fn allowed<'c>(context: &Context<'c, '_>) -> Option<&'c [String]> {
+    let http = context.policy.http.as_ref()?;
+    http.allowed_origins.as_deref()
+}
+
+/// Whether a value allows origins that nobody named.
+pub(super) fn is_wildcard(form: Form, text: &str, allowed: Option<&[String]>) -> bool {
+    match form {
+        Form::Origins => origins::entries(text).iter().any(|it| origins::is_wildcard(it)),
+        Form::IngressOrigins => origins::entries(text).iter().any(|it| origins::is_everything(it)),
+        Form::Patterns => !text.trim().is_empty() && pattern::lets_strangers_in(text, allowed),
+        Form::AllowAll => origins::is_true(text),
+    }
+}
+
+fn report(setting: &Setting<'_>, text: &str, allowed: Option<&[String]>, findings: &mut Findings<'_>) {
+    let fix = match setting.form {
+        Form::AllowAll => "set it to false and list each origin",
+        Form::Patterns => "list each origin, or anchor the expression with ^ and $ and escape its dots",
+        Form::Origins | Form::IngressOrigins => "list each origin",
+    };
+    let observed = origins::shown(setting.label.as_deref(), text);
+    findings.violation(setting.path.clone(), observed, origins::required(allowed), fix);
+    if let Some(fact) = &setting.fact {
+        findings.rests_on(fact.clone());
+    }
+}
+
+fn check_ingress(context: &Context<'_, '_>, allowed: Option<&[String]>, findings: &mut Findings<'_>) {
+    let Some(it) = of_ingress(context) else {
+        return;
+    };
+    let observed = match it.value {
+        Some(text) if is_wildcard(Form::IngressOrigins, text, allowed) => origins::shown(None, text),
+        Some(_) => return,
+        None if it.credentials => Observed::Unset("which means *, with credentials"),
+        None => Observed::Unset("which means *"),
+    };
+    findings.violation(it.path, observed, origins::required(allowed), "list each origin");
+}

@@ -2,3 +2,7 @@
 
 pub(super) mod cors_explicit;
 pub(super) mod cors_wildcard;
+mod names;
+mod origins;
+mod pattern;
+mod settings;

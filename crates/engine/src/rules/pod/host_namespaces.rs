@@ -1,17 +1,38 @@
-//! pods may not share the host's network, process ids or IPC.
+//! Pods may not share the host's network, process ids or inter-process communication.
+//!
+//! Fields: `hostNetwork`, `hostPID`, `hostIPC` of the pod spec. Allowed: `false`, unset.
+//! Source: Pod Security Standards, Baseline, "Host Namespaces"; S0-85, S3-44, S3-73.
 
-use portcullis_api::RuleId;
+use portcullis_api::{PodSecurityLevel, RuleId};
 
+use super::{level, shown};
 use crate::rules::{Context, Findings, Rule, Section, Severities};
 
 pub(in crate::rules) const RULE: Rule = Rule {
     id: RuleId::PodHostNamespaces,
     title: "host namespaces",
-    meaning: "pods may not share the host's network, process ids or IPC",
+    meaning: "pods may not share the host's network, process ids or inter-process communication",
     section: Section::PodSecurity,
     severities: Severities::WARN_DENY_DENY,
     page: include_str!("../../../../../docs/rules/pod/host-namespaces.md"),
     check,
 };
 
-fn check(_context: &Context<'_, '_>, _findings: &mut Findings<'_>) {}
+fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
+    let Some((_, spec)) = context.subject.pod() else {
+        return;
+    };
+    if level(context) < PodSecurityLevel::Baseline {
+        return;
+    }
+    for (field, shared) in [
+        ("hostNetwork", spec.host_network),
+        ("hostPID", spec.host_pid),
+        ("hostIPC", spec.host_ipc),
+    ] {
+        if shared {
+            let path = context.subject.pod_spec_path().field(field);
+            findings.violation(path, shown("true"), "false", format!("remove {field}: true"));
+        }
+    }
+}

@@ -1,4 +1,7 @@
-//! `pod/*`: the Pod Security Standards and what goes beyond them.
+//! `pod/*`: the Pod Security Standards, as `k8s.io/pod-security-admission` of v1.36 checks them, and what goes beyond.
+//!
+//! Explicit offenders are reported where they stand, once; what nobody set is reported at each container that lacks it.
+//! Nothing is allocated for a pod that satisfies a rule.
 
 pub(super) mod allow_privilege_escalation;
 pub(super) mod capabilities;
@@ -11,6 +14,9 @@ pub(super) mod seccomp_profile;
 use portcullis_api::PodSecurityLevel;
 
 use super::Context;
+use crate::path::FieldPath;
+use crate::subject::ContainerRef;
+use crate::verdict::Observed;
 
 /// Level of the standard that the policy asks for; `Privileged` asks for none of its controls.
 fn level(context: &Context<'_, '_>) -> PodSecurityLevel {
@@ -19,4 +25,25 @@ fn level(context: &Context<'_, '_>) -> PodSecurityLevel {
         .pod_security
         .as_ref()
         .map_or(PodSecurityLevel::Privileged, |it| it.level)
+}
+
+/// Path of one field of a container's security context.
+fn container_field(context: &Context<'_, '_>, it: &ContainerRef<'_, '_>, field: &'static str) -> FieldPath {
+    context
+        .subject
+        .container_path(it)
+        .fields(&["securityContext", field])
+}
+
+/// Path of one field of the pod's security context.
+fn pod_field(context: &Context<'_, '_>, field: &'static str) -> FieldPath {
+    context
+        .subject
+        .pod_spec_path()
+        .fields(&["securityContext", field])
+}
+
+/// A value that is no secret.
+fn shown(value: &str) -> Observed {
+    Observed::Shown(value.to_owned())
 }

@@ -1,7 +1,11 @@
-//! no container may be privileged.
+//! No container may be privileged.
+//!
+//! Field: `securityContext.privileged` of each container. Allowed: `false`, unset.
+//! Source: Pod Security Standards, Baseline, "Privileged Containers"; S0-85, S3-44, S3-73.
 
-use portcullis_api::RuleId;
+use portcullis_api::{PodSecurityLevel, RuleId};
 
+use super::{container_field, level, shown};
 use crate::rules::{Context, Findings, Rule, Section, Severities};
 
 pub(in crate::rules) const RULE: Rule = Rule {
@@ -14,4 +18,14 @@ pub(in crate::rules) const RULE: Rule = Rule {
     check,
 };
 
-fn check(_context: &Context<'_, '_>, _findings: &mut Findings<'_>) {}
+fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
+    if level(context) < PodSecurityLevel::Baseline {
+        return;
+    }
+    for it in context.subject.containers() {
+        if it.container.security_context.privileged == Some(true) {
+            let path = container_field(context, &it, "privileged");
+            findings.violation(path, shown("true"), "false", "set privileged to false");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Where a subject says which origins it allows: variables, flags, annotations of an Ingress.
+
+use std::borrow::Cow;
+
+use super::names::{self, Form};
+use crate::environment::{Environment, Place, Value, Variable};
+use crate::facts::FactKey;
+use crate::path::FieldPath;
+use crate::rules::Context;
+use crate::subject::{ContainerRef, Kind};
+use crate::words::{Word, command_line};
+
+/// Switches CORS on in ingress-nginx; without it the other annotations do nothing.
+const NGINX_ENABLE: &str = "nginx.ingress.kubernetes.io/enable-cors";
+
+/// The origins in ingress-nginx; absent means `*`.
+const NGINX_ORIGIN: &str = "nginx.ingress.kubernetes.io/cors-allow-origin";
+
+/// Whether credentials are allowed in ingress-nginx; absent means yes.
+const NGINX_CREDENTIALS: &str = "nginx.ingress.kubernetes.io/cors-allow-credentials";
+
+/// One place that sets allowed origins.
+#[derive(Debug)]
+pub(super) struct Setting<'s> {
+    /// Where.
+    pub path: FieldPath,
+    /// How the value is to be read.
+    pub form: Form,
+    /// What it holds.
+    pub value: Value<'s>,
+    /// What names the setting where the path does not, such as `--cors-origins=`.
+    pub label: Option<String>,
+    /// The ConfigMap that the value comes from.
+    pub fact: Option<FactKey>,
+}
+
+/// All settings of the subject, worker or not: a variable is one contract, whoever reads it. What cannot be known is
+/// among them as [`Value::Unknown`].
+pub(super) fn settings<'s>(context: &Context<'s, '_>) -> Vec<Setting<'s>> {
+    let mut settings = Vec::new();
+    for it in context.subject.containers() {
+        let environment = Environment::new(it.container, context.facts);
+        of_variables(context, &it, &environment, &mut settings);
+        of_command_line(context, &it, &environment, &mut settings);
+    }
+    settings
+}
+
+fn declared<'s>(context: &Context<'s, '_>) -> Option<&'s str> {
+    context.policy.http.as_ref().and_then(|it| it.cors_env.as_deref())
+}
+
+fn of_variables<'s>(
+    context: &Context<'s, '_>,
+    it: &ContainerRef<'s, '_>,
+    environment: &Environment<'s, '_>,
+    settings: &mut Vec<Setting<'s>>,
+) {
+    let declared = declared(context);
+    for variable in environment.variables(|name| names::of_variable(name, declared).is_some()) {
+        let Some(form) = names::of_variable(&variable.name, declared) else {
+            continue;
+        };
+        let (path, fact) = place(context, it, &variable);
+        let label = matches!(variable.place, Place::EnvFrom(_)).then(|| format!("{}=", variable.name));
+        settings.push(Setting {
+            path,
+            form,
+            value: variable.value,
+            label,
+            fact,
+        });
+    }
+    for (index, fact, cause) in environment.unknown_sources() {
+        if matches!(fact, FactKey::ConfigMap(_)) {
+            let path = source_path(context, it, index).field("configMapRef");
+            settings.push(Setting {
+                path,
+                form: Form::Origins,
+                value: Value::Unknown { fact, cause },
+                label: None,
+                fact: None,
+            });
+        }
+    }
+}
+
+/// Path of a variable's value, and the ConfigMap that holds it.
+fn place(
+    context: &Context<'_, '_>,
+    it: &ContainerRef<'_, '_>,
+    variable: &Variable<'_>,
+) -> (FieldPath, Option<FactKey>) {
+    match variable.place {
+        Place::Env(index) => {
+            let base = it.container.env.get(index);
+            let Some(entry) = base else {
+                return (context.subject.container_path(it).field("env"), None);
+            };
+            let path = context.subject.env_path(it, index, entry);
+            let source = entry.value_from.as_ref();
+            match source.and_then(|it| it.config_map_key_ref.as_ref()) {
+                Some(reference) => (
+                    path.fields(&["valueFrom", "configMapKeyRef"]),
+                    Some(FactKey::ConfigMap(reference.name.to_string())),
+                ),
+                None => (path, None),
+            }
+        }
+        Place::EnvFrom(index) => {
+            let path = source_path(context, it, index);
+            let source = it.container.env_from.get(index);
+            match source.and_then(|it| it.config_map_ref.as_ref()) {
+                Some(reference) => (
+                    path.field("configMapRef"),
+                    Some(FactKey::ConfigMap(reference.name.to_string())),
+                ),
+                None => (path.field("secretRef"), None),
+            }
+        }
+    }
+}
+
+pub(super) fn source_path(context: &Context<'_, '_>, it: &ContainerRef<'_, '_>, index: usize) -> FieldPath {
+    context.subject.container_path(it).field("envFrom").item(index, None)
+}
+
+/// `--cors-origins=*`, `--allow-origin '*'`, also inside the text of a shell, and variables that it sets.
+fn of_command_line<'s>(
+    context: &Context<'s, '_>,
+    it: &ContainerRef<'s, '_>,
+    environment: &Environment<'s, '_>,
+    settings: &mut Vec<Setting<'s>>,
+) {
+    let declared = declared(context);
+    let mut waiting: Option<(Form, String)> = None;
+    for Word { field, index, text } in command_line(it.container) {
+        let mut push = |form, label, value| {
+            settings.push(Setting {
+                path: context.subject.container_path(it).field(field).item(index, None),
+                form,
+                value: environment.argument(value),
+                label: Some(label),
+                fact: None,
+            });
+        };
+        if let Some((form, flag)) = waiting.take()
+            && !text.starts_with('-')
+        {
+            push(form, format!("{flag} "), text);
+            continue;
+        }
+        let name = text.trim_start_matches('-');
+        match name.split_once('=') {
+            Some((name, value)) => {
+                if let Some(form) = names::of_flag(name, declared) {
+                    let flag = text.len() - value.len();
+                    let label = text.get(..flag).unwrap_or_default().to_owned();
+                    push(form, label, Cow::Owned(value.to_owned()));
+                }
+            }
+            None if text.starts_with('-') => {
+                waiting = names::of_flag(name, declared).map(|form| (form, text.to_string()));
+            }
+            None => {}
+        }
+    }
+}
+
+/// The origins that an Ingress allows by ingress-nginx' annotations.
+#[derive(Debug)]
+pub(super) struct IngressOrigins<'s> {
+    /// Where.
+    pub path: FieldPath,
+    /// The annotation's value; `None` means that it is not set.
+    pub value: Option<&'s str>,
+    /// Whether credentials are allowed.
+    pub credentials: bool,
+}
+
+/// The origins of an Ingress that has CORS switched on.
+pub(super) fn of_ingress<'s>(context: &Context<'s, '_>) -> Option<IngressOrigins<'s>> {
+    if context.subject.kind() != Kind::Ingress {
+        return None;
+    }
+    let annotations = &context.subject.object().metadata.annotations;
+    let value = |name: &str| annotations.get(name).map(|it| it.as_str());
+    if value(NGINX_ENABLE) != Some("true") {
+        return None;
+    }
+    Some(IngressOrigins {
+        path: FieldPath::root().fields(&["metadata", "annotations"]).key(NGINX_ORIGIN),
+        value: value(NGINX_ORIGIN).filter(|it| !it.trim().is_empty()),
+        credentials: value(NGINX_CREDENTIALS) != Some("false"),
+    })
+}

@@ -1,0 +1,139 @@
+//! The controller: dereference → compile → build → apply → status, one file each, and what else only one replica does.
+
+mod apply;
+mod audit;
+mod build;
+mod dereference;
+mod entries;
+mod leader;
+mod naming;
+mod owner;
+mod peers;
+mod reconcile;
+mod secret_access;
+mod status;
+mod webhooks;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::runtime::events::{Recorder, Reporter};
+use portcullis_api::FIELD_MANAGER;
+use portcullis_engine::PolicyName;
+use tokio::sync::{mpsc, watch};
+use tracing::info;
+
+pub use secret_access::bind_secret_reader;
+
+use crate::operator::Context;
+use audit::Audited;
+use leader::Leadership;
+
+/// Name under which the controller reports events.
+const CONTROLLER: &str = "portcullis";
+
+/// What the parts of the controller share while this replica leads.
+struct Leading {
+    context: Context,
+    leadership: Arc<Leadership>,
+    recorder: Recorder,
+    /// What the last audit counted.
+    audited: Mutex<HashMap<PolicyName, Audited>>,
+    /// How often each generated object had to be put back.
+    contests: Mutex<apply::Contests>,
+    /// Namespaces that the webhook configurations in the cluster list; `None` until they were written or found right.
+    listed: watch::Sender<Option<BTreeSet<String>>>,
+    /// Asks for a policy to be reconciled.
+    requests: mpsc::UnboundedSender<PolicyName>,
+}
+
+impl Leading {
+    /// What the last audit counted for a policy.
+    fn audited(&self, policy: &PolicyName) -> Option<Audited> {
+        let audited = self.audited.lock().unwrap_or_else(PoisonError::into_inner);
+        audited.get(policy).cloned()
+    }
+
+    /// How often each generated object had to be put back.
+    fn contests(&self) -> MutexGuard<'_, apply::Contests> {
+        self.contests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a policy to be reconciled soon.
+    fn request(&self, policy: &PolicyName) {
+        // Whoever listens ends together with us.
+        let _ = self.requests.send(policy.clone());
+    }
+}
+
+/// Runs the controller: stands for election and, while elected, does what only one replica may do. Never ends by
+/// itself; ending it gives the Lease back.
+///
+/// # Errors
+/// When the election ended, which nothing but the end of the process causes.
+pub async fn run(context: Context) -> anyhow::Result<()> {
+    let args = &context.args;
+    let leadership = Arc::new(Leadership::new(
+        context.client.clone(),
+        &args.namespace,
+        &args.lease,
+    ));
+    let (elected, mut election) = watch::channel(false);
+    // Not ended together with this function: it has a Lease to give back first.
+    drop(tokio::spawn(leader::campaign(
+        context.clone(),
+        Arc::clone(&leadership),
+        elected,
+    )));
+    let recorder = Recorder::new(context.client.clone(), Reporter::from(CONTROLLER));
+    loop {
+        election.wait_for(|elected| *elected).await?;
+        info!("Became leader");
+        tokio::select! {
+            () = lead(&context, &leadership, &recorder) => {}
+            lost = election.wait_for(|elected| !*elected) => drop(lost?),
+        }
+        info!("Lost leadership");
+    }
+}
+
+/// Everything that only the leader does. Never ends; dropping it stops all of it.
+async fn lead(context: &Context, leadership: &Arc<Leadership>, recorder: &Recorder) {
+    let (requests, requested) = mpsc::unbounded_channel();
+    let leading = Arc::new(Leading {
+        context: context.clone(),
+        leadership: Arc::clone(leadership),
+        recorder: recorder.clone(),
+        audited: Mutex::default(),
+        contests: Mutex::default(),
+        listed: watch::Sender::default(),
+        requests,
+    });
+    tokio::join!(
+        reconcile::keep(Arc::clone(&leading), requested),
+        reconcile::follow(&leading),
+        webhooks::keep(&leading),
+        secret_access::keep(&leading),
+        audit::keep(&leading),
+    );
+}
+
+/// Whether an object is known as ours by label and field manager; owner references do not count, since a restored
+/// backup has new UIDs.
+fn is_ours(metadata: &ObjectMeta) -> bool {
+    is_labelled(metadata) && is_managed(metadata)
+}
+
+/// Whether the label says that it is ours.
+fn is_labelled(metadata: &ObjectMeta) -> bool {
+    let labels = metadata.labels.as_ref();
+    labels.and_then(|it| it.get(naming::MANAGED_BY)).map(String::as_str) == Some(naming::MANAGER)
+}
+
+/// Whether fields of it are ours.
+fn is_managed(metadata: &ObjectMeta) -> bool {
+    let managers = metadata.managed_fields.iter().flatten();
+    let mut managers = managers.filter(|it| it.subresource.is_none());
+    managers.any(|it| it.manager.as_deref() == Some(FIELD_MANAGER))
+}

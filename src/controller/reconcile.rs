@@ -1,0 +1,236 @@
+//! Reconcile: one policy at a time through all steps, whenever the policy or what it depends on changed.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::Api;
+use kube::runtime::controller::{self, Action, ReconcileRequest, applier, trigger_owners, trigger_self};
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::ResourceExt;
+use portcullis_api::{Enforcement, SecurityPolicy};
+use portcullis_engine::policy::EXEMPT_NAMESPACES;
+use portcullis_engine::{CompiledPolicy, InvalidPolicy, PolicyName};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::Leading;
+use super::apply::{Applied, ApplyError, apply};
+use super::build::build;
+use super::dereference::{DeclaredSecrets, DereferenceError, declared_secrets, network_policies};
+use super::naming::{MANAGED_BY, MANAGER};
+use super::status::{self, StatusError, View, chain};
+
+/// Policies that are reconciled at the same time.
+const PARALLEL: u16 = 8;
+
+/// Changes within this time lead to one reconciliation.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// Pause after a failure.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a NetworkPolicy of somebody else is still in the way: it bears no label to watch for.
+const CONFLICT_RECHECK: Duration = Duration::from_secs(15);
+
+/// How often the cluster's ceiling is compared; it is read from memory.
+const CEILING_RECHECK: Duration = Duration::from_secs(1);
+
+/// What became of a policy that compiles.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Enforced {
+    /// Its objects.
+    pub applied: Applied,
+    /// Its declared Secrets; `None` when it states no `secrets`.
+    pub secrets: Option<DeclaredSecrets>,
+}
+
+/// Why a policy is not enforced.
+#[derive(Debug, thiserror::Error)]
+pub enum EnforceError {
+    /// It lies in a namespace that is never governed.
+    #[error("namespace `{0}` is never governed")]
+    Exempt(String),
+    /// It does not compile.
+    #[error(transparent)]
+    Invalid(#[from] InvalidPolicy),
+    /// Something could not be read.
+    #[error(transparent)]
+    Dereference(#[from] DereferenceError),
+    /// Something could not be written.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+/// Reconciles policies while this replica leads. Never ends.
+pub async fn keep(leading: Arc<Leading>, requested: mpsc::UnboundedReceiver<PolicyName>) {
+    let (store, queue) = queue(&leading, requested);
+    let config = controller::Config::default()
+        .concurrency(PARALLEL)
+        .debounce(DEBOUNCE);
+    let reconcile = |policy, leading| Box::pin(reconcile(policy, leading));
+    applier(reconcile, on_error, leading, store, queue, config)
+        .for_each(async |result| match result {
+            Ok((policy, _)) => debug!(%policy, "Reconciled SecurityPolicy"),
+            Err(controller::Error::ReconcilerFailed(error, policy)) => {
+                warn!(error = chain(&error), %policy, "Failed to reconcile SecurityPolicy");
+            }
+            Err(controller::Error::QueueError(error)) => warn!(%error, "Failed to watch"),
+            Err(error) => debug!(%error, "Skipped SecurityPolicy"),
+        })
+        .await;
+}
+
+type Queued = Result<ReconcileRequest<SecurityPolicy>, watcher::Error>;
+
+/// What is to be reconciled: policies that changed, whose NetworkPolicies changed, or that another part asks for.
+fn queue(
+    leading: &Leading,
+    requested: mpsc::UnboundedReceiver<PolicyName>,
+) -> (reflector::Store<SecurityPolicy>, impl Stream<Item = Queued> + use<>) {
+    let client = &leading.context.client;
+    let (store, writer) = reflector::store();
+    let policies = watcher(Api::<SecurityPolicy>::all(client.clone()), watcher::Config::default());
+    let policies = policies.default_backoff().reflect(writer).touched_objects();
+    let generated = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
+    let generated = watcher(Api::<NetworkPolicy>::all(client.clone()), generated);
+    let generated = generated.default_backoff().touched_objects();
+    let requests = stream::unfold(requested, async |mut requested| {
+        requested.recv().await.map(|name| (name, requested))
+    });
+    let requests = requests.map(|name| {
+        Ok(ReconcileRequest::from(
+            ObjectRef::new(&name.name).within(&name.namespace),
+        ))
+    });
+    let queue = stream::select_all([
+        trigger_self(policies, ()).boxed(),
+        trigger_owners(generated, (), ()).boxed(),
+        requests.boxed(),
+    ]);
+    (store, queue)
+}
+
+async fn reconcile(policy: Arc<SecurityPolicy>, leading: Arc<Leading>) -> Result<Action, StatusError> {
+    if policy.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let outcome = enforce(&policy, &leading).await;
+    status::write(&leading, &policy, &outcome, &view(&policy, &leading)).await?;
+    Ok(match outcome {
+        Ok(enforced) => next_look(&enforced.applied),
+        Err(EnforceError::Exempt(_) | EnforceError::Invalid(_)) => Action::await_change(),
+        Err(error) => {
+            warn!(error = chain(&error), policy = %policy.name_any(), "Failed to enforce SecurityPolicy");
+            Action::requeue(RETRY)
+        }
+    })
+}
+
+/// The steps. An error of any of them leaves what was generated before as it is.
+async fn enforce(policy: &SecurityPolicy, leading: &Leading) -> Result<Enforced, EnforceError> {
+    let context = &leading.context;
+    let namespace = policy.namespace().unwrap_or_default();
+    if namespace == context.args.namespace || EXEMPT_NAMESPACES.contains(&namespace.as_str()) {
+        return Err(EnforceError::Exempt(namespace));
+    }
+    let compiled = CompiledPolicy::try_from(policy)?; // pure
+    let existing = network_policies(&context.client, &namespace).await?; // reads
+    let secrets = declared_secrets(&compiled, &context.watched); // reads memory
+    let desired = build(&compiled, &context.args.ingress_controller_namespaces); // pure, cannot fail
+    let applied = apply(leading, policy, desired, &existing).await?; // writes
+    Ok(Enforced { applied, secrets })
+}
+
+/// What the status needs to know beside.
+fn view(policy: &SecurityPolicy, leading: &Leading) -> View {
+    let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
+    let context = &leading.context;
+    let known = context.policies.get(&namespace, &name);
+    View {
+        ceiling: context.ceiling.get(),
+        listed: leading
+            .listed
+            .borrow()
+            .as_ref()
+            .is_some_and(|it| it.contains(&namespace)),
+        in_force: known.is_some_and(|it| it.compiled.is_some()),
+        audited: leading.audited(&PolicyName { namespace, name }),
+    }
+}
+
+/// When a policy is looked at again without a change that could be watched.
+fn next_look(applied: &Applied) -> Action {
+    let conflict = (!applied.conflicts.is_empty()).then_some(CONFLICT_RECHECK);
+    let contests = applied.contested.iter().map(|it| it.pause);
+    match contests.chain(conflict).min() {
+        Some(pause) => Action::requeue(pause),
+        None => Action::await_change(),
+    }
+}
+
+fn on_error(_: Arc<SecurityPolicy>, _: &StatusError, _: Arc<Leading>) -> Action {
+    Action::requeue(RETRY)
+}
+
+/// Asks for the policies whose Secrets, ceiling or webhook configuration changed. Never ends.
+pub async fn follow(leading: &Leading) {
+    tokio::join!(follow_secrets(leading), follow_ceiling(leading), follow_listed(leading));
+}
+
+async fn follow_secrets(leading: &Leading) {
+    let watched = &leading.context.watched;
+    let mut changes = watched.subscribe();
+    let mut before: HashMap<PolicyName, Option<DeclaredSecrets>> = HashMap::new();
+    loop {
+        changes.borrow_and_update();
+        let seen = in_force(leading).into_iter();
+        let seen: HashMap<_, _> = seen
+            .map(|it| (it.name.clone(), declared_secrets(&it, watched)))
+            .collect();
+        for (policy, _) in seen.iter().filter(|(name, it)| before.get(*name) != Some(*it)) {
+            leading.request(policy);
+        }
+        before = seen;
+        if changes.changed().await.is_err() {
+            return;
+        }
+        // Many Secrets change together when an application is installed.
+        tokio::time::sleep(DEBOUNCE).await;
+    }
+}
+
+async fn follow_ceiling(leading: &Leading) {
+    let mut before: Enforcement = leading.context.ceiling.get();
+    loop {
+        tokio::time::sleep(CEILING_RECHECK).await;
+        let ceiling = leading.context.ceiling.get();
+        if ceiling != before {
+            before = ceiling;
+            in_force(leading).iter().for_each(|it| leading.request(&it.name));
+        }
+    }
+}
+
+async fn follow_listed(leading: &Leading) {
+    let mut listed = leading.listed.subscribe();
+    let mut before = BTreeSet::new();
+    while listed.changed().await.is_ok() {
+        let now = listed.borrow_and_update().clone().unwrap_or_default();
+        for namespace in now.symmetric_difference(&before) {
+            let policies = leading.context.policies.in_force(namespace);
+            policies.iter().for_each(|it| leading.request(&it.name));
+        }
+        before = now;
+    }
+}
+
+/// All policies in force.
+fn in_force(leading: &Leading) -> Vec<Arc<CompiledPolicy>> {
+    let policies = &leading.context.policies;
+    let governed = policies.governed().into_iter();
+    governed.flat_map(|it| policies.in_force(&it)).collect()
+}

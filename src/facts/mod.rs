@@ -1,0 +1,17 @@
+//! What the engine is told beside the object: policies, the cluster's ceiling, Secrets and ConfigMaps. Watches keep
+//! them in memory; look-ups ask the API server.
+
+mod ceiling;
+mod look_up;
+mod pods;
+mod policies;
+mod sources;
+mod watch;
+mod watched;
+
+pub use ceiling::Ceiling;
+pub use look_up::{LookUp, is_object_name, look_up};
+pub use pods::{Backends, pods_behind};
+pub use policies::{Known, Policies};
+pub use watch::{watch_ceiling, watch_namespaces, watch_policies};
+pub use watched::Watched;

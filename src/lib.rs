@@ -1,0 +1,9 @@
+//! The binary's parts, and the only code that does IO. A library so that tests and benchmarks run the very server that the
+//! operator runs; its interface is for them alone and promises nothing.
+
+pub mod cli;
+pub mod controller;
+pub mod facts;
+pub mod metrics;
+pub mod operator;
+pub mod webhook;

@@ -1,0 +1,148 @@
+//! From a request's bytes to an answer's bytes: what is not understood is refused with its reason, what fails or takes
+//! too long is an error of ours, and everything is counted.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use futures::FutureExt;
+use portcullis_api::SecurityPolicy;
+use portcullis_engine::Decision;
+use tracing::{debug, error, info};
+
+use super::request::{BadRequest, Request, parse};
+use super::response::Answer;
+use super::{mutate, own_kinds, review};
+use crate::operator::Context;
+
+/// Longest that live look-ups of one request take.
+const LOOK_UPS: Duration = Duration::from_secs(2);
+
+/// The webhooks, by path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Webhook {
+    /// `/validate`
+    Validate,
+    /// `/mutate`
+    Mutate,
+    /// `/policies`
+    Policies,
+}
+
+impl Webhook {
+    /// Word for logs and metrics.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Validate => "validate",
+            Self::Mutate => "mutate",
+            Self::Policies => "policies",
+        }
+    }
+}
+
+/// Answers the AdmissionReview in `body`.
+///
+/// # Errors
+/// The status and the text of an HTTP answer, when the body asks nothing that could be answered.
+pub async fn answer(context: &Context, webhook: Webhook, body: &[u8]) -> Result<Vec<u8>, (StatusCode, String)> {
+    let started = Instant::now();
+    let (uid, what, answer) = match webhook {
+        Webhook::Policies => {
+            let request: Request<'_, SecurityPolicy> = parse(body).map_err(bad_request)?;
+            let what = format!("SecurityPolicy {}/{}", request.namespace(), request.name());
+            let uid = request.uid().to_owned();
+            let review = async { own_kinds::review(context, &request) };
+            let answer = guarded(context, &what, review).await;
+            (uid, what, answer)
+        }
+        Webhook::Validate | Webhook::Mutate => {
+            let request: Request<'_> = parse(body).map_err(bad_request)?;
+            let what = review::what(&request);
+            let uid = request.uid().to_owned();
+            let review = async {
+                if webhook == Webhook::Mutate {
+                    return mutate::mutate(context, request);
+                }
+                let limit = LOOK_UPS.min(time_limit(context) * 3 / 4);
+                review::validate(context, request, body, tokio::time::Instant::now() + limit).await
+            };
+            let answer = guarded(context, &what, review).await;
+            (uid, what, answer)
+        }
+    };
+    record(context, webhook, &what, &answer, started.elapsed());
+    answer.into_json(&uid).map_err(|error| {
+        error!(%error, "Failed to write answer");
+        (StatusCode::INTERNAL_SERVER_ERROR, "the answer cannot be written".to_owned())
+    })
+}
+
+fn bad_request(error: BadRequest) -> (StatusCode, String) {
+    debug!(%error, "Refused request");
+    (StatusCode::BAD_REQUEST, error.to_string())
+}
+
+/// A little less than the API server waits: it is to get our text and not its own.
+fn time_limit(context: &Context) -> Duration {
+    let waits = Duration::from_secs(context.args.webhook_timeout_seconds.into());
+    waits - waits.min(Duration::from_secs(2)) / 5
+}
+
+/// A panic or an expired time limit ends this one request, as an error of ours.
+async fn guarded(context: &Context, what: &str, review: impl Future<Output = Answer>) -> Answer {
+    let limit = time_limit(context);
+    guard(what, limit, review).await
+}
+
+async fn guard(what: &str, limit: Duration, review: impl Future<Output = Answer>) -> Answer {
+    // What a request touches beside its own values are maps that are swapped as a whole.
+    let review = AssertUnwindSafe(review).catch_unwind();
+    match tokio::time::timeout(limit, review).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Answer::failed(what, "a rule panicked"),
+        Err(_) => Answer::failed(what, &format!("it took longer than {} ms", limit.as_millis())),
+    }
+}
+
+fn record(context: &Context, webhook: Webhook, what: &str, answer: &Answer, took: Duration) {
+    let (name, decision) = (webhook.as_str(), answer.decision.as_str());
+    context.metrics.request(name, decision, took);
+    for violation in &answer.verdict.violations {
+        context.metrics.violation(violation.rule, violation.effective_severity());
+    }
+    let violations = answer.verdict.violations.len();
+    match answer.decision {
+        Decision::Error => {
+            context.metrics.our_error();
+            error!(webhook = name, object = what, message = answer.message(), "Failed to judge object");
+        }
+        Decision::Deny => info!(webhook = name, object = what, violations, "Denied object"),
+        Decision::Allow | Decision::Warn => {
+            debug!(webhook = name, object = what, decision, violations, "Reviewed object");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn r27_a_panic_in_a_rule_refuses_that_request_as_our_error() {
+        let limit = Duration::from_secs(1);
+        let answer = guard("Pod a/b", limit, async { panic!("in a rule") }).await;
+        assert_eq!(answer.decision, Decision::Error);
+        assert_eq!(
+            answer.message().unwrap(),
+            "Portcullis could not judge Pod a/b: a rule panicked. This is an error of Portcullis and not of the object: try again, and if it stays, look at the operator's log"
+        );
+        let next = guard("Pod a/b", limit, async { Answer::allowed() }).await;
+        assert_eq!(next.decision, Decision::Allow);
+    }
+
+    #[tokio::test]
+    async fn r41_what_takes_too_long_is_refused_as_our_error() {
+        let answer = guard("Pod a/b", Duration::from_millis(10), std::future::pending()).await;
+        assert!(answer.message().unwrap().contains("it took longer than 10 ms"));
+    }
+}

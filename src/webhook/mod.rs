@@ -1,0 +1,17 @@
+//! The webhook: server, TLS and the admission handlers.
+
+mod certificate_store;
+mod certificates;
+mod handler;
+mod mutate;
+mod owner;
+mod own_kinds;
+mod request;
+mod response;
+mod review;
+mod server;
+mod tls;
+
+pub use certificate_store::keep as keep_certificates;
+pub use server::{Limits, Readiness, listen, serve, serve_probes};
+pub use tls::Served;

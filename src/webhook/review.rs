@@ -1,0 +1,185 @@
+//! `/validate`: judges one object by the policies of its namespace.
+//!
+//! Answers from memory wherever it can. Cached facts may allow and never deny: before a refusal that rests on a fact the
+//! API server is asked once. What the object had before, or its owner has, warns and no longer denies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use portcullis_api::{Enforcement, Severity};
+use portcullis_engine::mutation::{self, Scope};
+use portcullis_engine::object::Object;
+use portcullis_engine::{
+    CompiledPolicy, Decision, Fact, Facts, Governing, Kind, Subject, Unknown, Verdict, evaluate, references, select,
+};
+use tokio::time::Instant;
+
+use super::owner;
+use super::request::{Operation, Request};
+use super::response::Answer;
+use crate::facts::{self, Backends, LookUp};
+use crate::operator::Context;
+
+/// Annotation by which a node shows a pod that it runs from a file.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Judges what `request` asks for; `body` is where it was read from. Facts that are not there at `deadline` are unknown.
+pub async fn validate(context: &Context, request: Request<'_>, body: &[u8], deadline: Instant) -> Answer {
+    let policies = context.policies.in_force(request.namespace());
+    if policies.is_empty() || !is_judged(&request) {
+        return Answer::allowed();
+    }
+    let namespace = request.namespace().to_owned();
+    let how = LookUp {
+        namespace: &namespace,
+        deadline,
+        may_bind: !request.is_dry_run(),
+    };
+    let mut facts = Facts::default();
+    let is_ingress = |object: &Object<'_>| object.kind.as_str() == "Ingress";
+    if request.object.as_ref().is_some_and(is_ingress) {
+        let pods = pods_behind(context, body, &how).await;
+        if let Fact::Unknown(cause) = &pods
+            && policies.iter().any(|it| it.workloads.is_some())
+        {
+            return Answer::failed(&what(&request), cause);
+        }
+        facts.pods_behind = Some(pods);
+    }
+    let writer = request.username().to_owned();
+    let Some(mut case) = Case::new(context, &policies, request, facts) else {
+        return Answer::allowed();
+    };
+    let mut verdict = case.judge();
+    let deciding = verdict.deciding_facts();
+    if is_refused(&verdict) && !deciding.is_empty() {
+        facts::look_up(context, how, &deciding, &mut case.facts).await;
+        verdict = case.judge();
+    }
+    if is_refused(&verdict)
+        && let Some(reference) = owner::of(&case.subject, &writer)
+    {
+        match owner::get(context, how.namespace, &reference, deadline).await {
+            Ok(Some(json)) => case.ratchet_by_owner(context, &json, &mut verdict),
+            Ok(None) => {}
+            Err(cause) => return Answer::failed(&case.subject.to_string(), &cause),
+        }
+    }
+    Answer::judged(&case.subject, &case.governing, verdict)
+}
+
+/// Names the object of a request in messages, such as `Deployment agents/api`.
+pub fn what(request: &Request<'_>) -> String {
+    let kind = request.object.as_ref().map_or("object", |it| it.kind.as_str());
+    format!("{kind} {}/{}", request.namespace(), request.name())
+}
+
+/// Whether there is anything to judge: nothing new can be broken by deleting or scaling, and a pod that a node runs from
+/// a file runs whether we admit its mirror or not.
+fn is_judged(request: &Request<'_>) -> bool {
+    let Some(object) = &request.object else {
+        return false;
+    };
+    let changes = matches!(request.operation, Operation::Create | Operation::Update);
+    let is_mirror = object.metadata.annotations.contains_key(MIRROR)
+        && request.username().starts_with("system:node:");
+    changes && matches!(request.sub_resource(), "" | "ephemeralcontainers" | "resize") && !is_mirror
+}
+
+fn is_refused(verdict: &Verdict) -> bool {
+    matches!(verdict.decision(), Decision::Deny | Decision::Error)
+}
+
+/// The pods behind an Ingress, before and after the change. Only this kind is read twice.
+async fn pods_behind(
+    context: &Context,
+    body: &[u8],
+    how: &LookUp<'_>,
+) -> Fact<Vec<BTreeMap<String, String>>> {
+    let request = super::request::parse::<Backends>(body);
+    let objects = request.ok().into_iter().flat_map(|it| [it.object, it.old_object]);
+    let services: BTreeSet<String> = objects.flatten().flat_map(|it| it.services()).collect();
+    facts::pods_behind(context, how.namespace, &services, how.deadline).await
+}
+
+/// One object under the policies that govern it.
+struct Case<'r, 'p> {
+    subject: Subject<'r>,
+    old: Option<Subject<'r>>,
+    governing: Vec<Governing<'p>>,
+    facts: Facts,
+    ceiling: Enforcement,
+}
+
+impl<'r, 'p> Case<'r, 'p> {
+    /// `None` when no policy governs the object.
+    fn new(
+        context: &Context,
+        policies: &'p [Arc<CompiledPolicy>],
+        request: Request<'r>,
+        mut facts: Facts,
+    ) -> Option<Self> {
+        let namespace = request.namespace().to_owned();
+        let mut subject = Subject::new(request.object?, &namespace);
+        let mut old = request.old_object.map(|it| Subject::new(it, &namespace));
+        if subject.kind() == Kind::Other {
+            return None;
+        }
+        let governing = select(policies.iter().map(|it| &**it), &subject, old.as_ref(), &facts);
+        if governing.is_empty() {
+            return None;
+        }
+        // Pods were mutated on their way here; templates never are, and are judged as if their pods had been.
+        for template in [Some(&mut subject), old.as_mut()].into_iter().flatten() {
+            if !template.is_pod() {
+                mutation::apply(&governing, template, Scope::All);
+            }
+            context.watched.fill(&namespace, references(template), &mut facts);
+        }
+        Some(Self {
+            subject,
+            old,
+            governing,
+            facts,
+            ceiling: context.ceiling.get(),
+        })
+    }
+
+    /// The verdict on the object, and where it would be refused, without what it had before.
+    fn judge(&self) -> Verdict {
+        let mut verdict = self.evaluate(&self.subject);
+        if is_refused(&verdict)
+            && let Some(old) = &self.old
+        {
+            ratchet(&mut verdict, &self.evaluate(old));
+        }
+        verdict
+    }
+
+    /// Takes from the verdict's denials what the template in `owner` has too.
+    fn ratchet_by_owner(&mut self, context: &Context, owner: &str, verdict: &mut Verdict) {
+        let namespace = self.subject.namespace().to_owned();
+        let Ok(mut owner) = Subject::from_json(owner, &namespace) else {
+            return;
+        };
+        mutation::apply(&self.governing, &mut owner, Scope::All);
+        context.watched.fill(&namespace, references(&owner), &mut self.facts);
+        ratchet(verdict, &self.evaluate(&owner));
+    }
+
+    fn evaluate(&self, subject: &Subject<'_>) -> Verdict {
+        evaluate(&self.governing, subject, &self.facts, self.ceiling)
+    }
+}
+
+/// Lowers what was broken before. A demand that cannot be judged now and could not be judged before rests on the same
+/// fact at the same place: whatever the fact is, the object is no worse.
+fn ratchet(verdict: &mut Verdict, before: &Verdict) {
+    verdict.ratchet(before);
+    for unknown in &mut verdict.unknowns {
+        let key = |it: &Unknown| (it.rule, it.path.within_template(), it.fact.clone());
+        if before.unknowns.iter().any(|old| key(old) == key(unknown)) {
+            unknown.severity = unknown.severity.min(Severity::Warn);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The two listeners: the webhook over TLS, and probes and metrics in plain text.
+
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum_server::Handle;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use futures::StreamExt;
+use hyper_util::rt::TokioTimer;
+use tokio::sync::watch;
+use tracing::info;
+
+use super::handler::{self, Webhook};
+use super::tls::{Served, server_config};
+use crate::operator::Context;
+
+/// How much and how long a client may send.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest body in bytes.
+    pub body: usize,
+    /// Time for the TLS handshake.
+    pub handshake: Duration,
+    /// Time for the head of a request, counted from the end of the request before.
+    pub head: Duration,
+    /// Time for the body of a request.
+    pub body_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // Twice the largest object that etcd takes, with its old version, and room for escapes.
+            body: 8 * 1024 * 1024,
+            handshake: Duration::from_secs(10),
+            // The API server keeps an idle connection for 90 s: closing it first could meet a request on its way.
+            head: Duration::from_secs(100),
+            body_time: Duration::from_secs(10),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct App {
+    context: Context,
+    limits: Limits,
+}
+
+/// Serves the webhook until `handle` is told to end.
+///
+/// # Errors
+/// When the socket cannot be used.
+pub async fn serve(
+    context: Context,
+    served: Arc<Served>,
+    limits: Limits,
+    listener: TcpListener,
+    handle: Handle<SocketAddr>,
+) -> anyhow::Result<()> {
+    let app = Router::new()
+        .route("/validate", post(validate))
+        .route("/mutate", post(mutate))
+        .route("/policies", post(policies))
+        .with_state(App { context, limits });
+    let config = RustlsConfig::from_config(Arc::new(server_config(served)?));
+    let acceptor = RustlsAcceptor::new(config).handshake_timeout(limits.handshake);
+    let mut server = axum_server::from_tcp(listener)?.http1_only().handle(handle).acceptor(acceptor);
+    server
+        .http_builder()
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head);
+    server.serve(app.into_make_service()).await.context("the webhook's server ended")
+}
+
+/// Opens a port on all addresses, of IPv4 too where the machine has both.
+///
+/// # Errors
+/// When the port is taken.
+pub fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let listener = TcpListener::bind(any)
+        .or_else(|_| TcpListener::bind(("0.0.0.0", port)))
+        .with_context(|| format!("port {port} cannot be opened"))?;
+    listener.set_nonblocking(true)?;
+    info!(port, "Listening");
+    Ok(listener)
+}
+
+async fn validate(State(app): State<App>, request: Request) -> Response {
+    answer(&app, Webhook::Validate, request).await
+}
+
+async fn mutate(State(app): State<App>, request: Request) -> Response {
+    answer(&app, Webhook::Mutate, request).await
+}
+
+async fn policies(State(app): State<App>, request: Request) -> Response {
+    answer(&app, Webhook::Policies, request).await
+}
+
+async fn answer(app: &App, webhook: Webhook, request: Request) -> Response {
+    let body = match read(request, app.limits).await {
+        Ok(body) => body,
+        // What is still on its way will not be read.
+        Err(refusal) => return ([(header::CONNECTION, HeaderValue::from_static("close"))], refusal).into_response(),
+    };
+    match handler::answer(&app.context, webhook, &body).await {
+        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+type Refusal = (StatusCode, String);
+
+/// The body of a request, if it is JSON of a size and at a pace that are accepted.
+async fn read(request: Request, limits: Limits) -> Result<Vec<u8>, Refusal> {
+    check_type(request.headers())?;
+    let too_large = || {
+        let text = format!("the body must have at most {} bytes", limits.body);
+        (StatusCode::PAYLOAD_TOO_LARGE, text)
+    };
+    let stated = content_length(request.headers());
+    if stated.is_some_and(|it| it > limits.body) {
+        return Err(too_large());
+    }
+    let body = collect(request.into_body(), limits.body, stated.unwrap_or_default());
+    match tokio::time::timeout(limits.body_time, body).await {
+        Ok(Ok(Some(body))) => Ok(body),
+        Ok(Ok(None)) => Err(too_large()),
+        Ok(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("the body broke off: {error}"))),
+        Err(_) => {
+            let text = format!("the body must arrive within {} s", limits.body_time.as_secs());
+            Err((StatusCode::REQUEST_TIMEOUT, text))
+        }
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// `None` once there are more bytes than `limit`; no more than that is ever held.
+async fn collect(body: Body, limit: usize, expected: usize) -> Result<Option<Vec<u8>>, axum::Error> {
+    let mut collected = Vec::with_capacity(expected.min(limit));
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk: Bytes = chunk?;
+        if collected.len() + chunk.len() > limit {
+            return Ok(None);
+        }
+        collected.extend_from_slice(&chunk);
+    }
+    Ok(Some(collected))
+}
+
+fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let text = |name| headers.get(name).map(|it| it.to_str().unwrap_or_default());
+    let content_type = text(header::CONTENT_TYPE).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let is_plain = text(header::CONTENT_ENCODING).is_none_or(|it| it.eq_ignore_ascii_case("identity"));
+    if essence.eq_ignore_ascii_case("application/json") && is_plain {
+        return Ok(());
+    }
+    let text = "the body must be application/json without a content encoding";
+    Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, text.to_owned()))
+}
+
+/// Whether this replica can answer admissions.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    /// Set once all policies have been read.
+    pub policies: watch::Receiver<bool>,
+    /// Set once the cluster's ceiling has been read.
+    pub ceiling: watch::Receiver<bool>,
+    /// What is served.
+    pub served: Arc<Served>,
+    /// Set when the process is about to end.
+    pub leaving: Arc<AtomicBool>,
+}
+
+impl Readiness {
+    /// What is waited for; `None` when nothing is.
+    fn obstacle(&self) -> Option<&'static str> {
+        if self.leaving.load(Ordering::Relaxed) {
+            Some("the process is about to end")
+        } else if !*self.policies.borrow() {
+            Some("policies have not been read yet")
+        } else if !*self.ceiling.borrow() {
+            Some("the enforcement ceiling has not been read yet")
+        } else if !self.served.is_ready() {
+            Some("there is no certificate yet")
+        } else {
+            None
+        }
+    }
+}
+
+/// Serves `/healthz`, `/readyz` and `/metrics`. Ends only with an error.
+///
+/// # Errors
+/// When the socket cannot be used.
+pub async fn serve_probes(context: Context, readiness: Readiness, listener: TcpListener) -> anyhow::Result<()> {
+    let app = Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(move || async move { ready(&readiness) }))
+        .route("/metrics", get(move || async move { metrics(&context) }));
+    axum_server::from_tcp(listener)?
+        .http1_only()
+        .serve(app.into_make_service())
+        .await
+        .context("the server of probes and metrics ended")
+}
+
+fn ready(readiness: &Readiness) -> Refusal {
+    match readiness.obstacle() {
+        None => (StatusCode::OK, "ok".to_owned()),
+        Some(obstacle) => (StatusCode::SERVICE_UNAVAILABLE, obstacle.to_owned()),
+    }
+}
+
+fn metrics(context: &Context) -> Response {
+    let (accepted, invalid) = context.policies.counts();
+    let count = |it: usize| i64::try_from(it).unwrap_or(i64::MAX);
+    let text = context.metrics.render(count(accepted), count(invalid), context.ceiling.get());
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
