@@ -3,6 +3,7 @@
 
 mod cases;
 mod mix;
+mod results;
 
 use std::hint::black_box;
 
@@ -14,22 +15,16 @@ use cases::Case;
 fn main() -> anyhow::Result<()> {
     let text = cases::deployment()?.to_string();
     let mut subject = Subject::from_json(&text, mix::NAMESPACE)?;
-    let mut results = Map::new();
+    let mut counts = Map::new();
     for case in Case::all()? {
         case.ensure_clean(&mut subject)?;
         let count = allocation_counter::measure(|| drop(black_box(case.judge(&mut subject))));
-        println!(
-            "{}: {} allocations, {} bytes",
-            case.name, count.count_total, count.bytes_total
-        );
-        results.insert(
+        let (allocations, bytes) = (count.count_total, count.bytes_total);
+        println!("{}: {allocations} allocations, {bytes} bytes", case.name);
+        counts.insert(
             case.name.into(),
-            json!({"allocations": count.count_total, "bytes": count.bytes_total}),
+            json!({"allocations": allocations, "bytes": bytes}),
         );
     }
-    std::fs::write(
-        cases::results()?.join("allocations.json"),
-        json!(results).to_string(),
-    )?;
-    Ok(())
+    results::write("allocations.json", &json!(counts))
 }

@@ -3,6 +3,7 @@
 
 mod cases;
 mod mix;
+mod results;
 
 use anyhow::Context as _;
 use criterion::Criterion;
@@ -19,12 +20,12 @@ fn main() -> anyhow::Result<()> {
     let mut pod = template.clone();
     let fields = pod.as_object_mut().context("a template is an object")?;
     fields.extend([("apiVersion".into(), json!("v1")), ("kind".into(), json!("Pod"))]);
-    std::fs::write(cases::results()?.join("pod.json"), pod.to_string())?;
+    results::write("pod.json", &pod)?;
 
     let text = object.to_string();
     let mut subject = Subject::from_json(&text, mix::NAMESPACE)?;
     let mut criterion = Criterion::default()
-        .output_directory(&cases::results()?.join("criterion"))
+        .output_directory(&results::folder()?.join("criterion"))
         .configure_from_args();
     for case in Case::all()? {
         case.ensure_clean(&mut subject)?;

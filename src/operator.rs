@@ -14,10 +14,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
+use crate::controller;
 use crate::facts::{self, Ceiling, Policies, Watched};
 use crate::metrics::Metrics;
 use crate::webhook::{self, Limits, Readiness, Served};
-use crate::controller;
 
 /// How long requests still come after the process was told to end: a Service needs that long to learn of it.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -160,7 +160,9 @@ pub struct Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("args", &self.args).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("args", &self.args)
+            .finish_non_exhaustive()
     }
 }
 
@@ -169,7 +171,9 @@ impl fmt::Debug for Context {
 /// # Errors
 /// When the API server's address is not known, a port is taken, or a part that must not end ends.
 pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
-    let client = Client::try_default().await.context("the cluster's address is not known")?;
+    let client = Client::try_default()
+        .await
+        .context("the cluster's address is not known")?;
     let webhook = webhook::listen(args.webhook_port)?;
     let probes = webhook::listen(args.metrics_port)?;
     let (trusted, ca_bundle) = watch::channel(None);
@@ -189,12 +193,34 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let ended = signals()?;
     let parts = async {
         tokio::try_join!(
-            webhook::serve(context.clone(), Arc::clone(&served), Limits::default(), webhook, handle.clone()),
-            endless("probes", webhook::serve_probes(context.clone(), readiness.clone(), probes)),
-            endless("policies", done(facts::watch_policies(context.clone(), policies_listed))),
-            endless("ceiling", done(facts::watch_ceiling(context.clone(), ceiling_listed))),
+            webhook::serve(
+                context.clone(),
+                Arc::clone(&served),
+                Limits::default(),
+                webhook,
+                handle.clone()
+            ),
+            endless(
+                "probes",
+                webhook::serve_probes(context.clone(), readiness.clone(), probes)
+            ),
+            endless(
+                "policies",
+                done(facts::watch_policies(context.clone(), policies_listed))
+            ),
+            endless(
+                "ceiling",
+                done(facts::watch_ceiling(context.clone(), ceiling_listed))
+            ),
             endless("namespaces", done(facts::watch_namespaces(context.clone()))),
-            endless("certificates", done(webhook::keep_certificates(context.clone(), served.clone(), trusted))),
+            endless(
+                "certificates",
+                done(webhook::keep_certificates(
+                    context.clone(),
+                    served.clone(),
+                    trusted
+                ))
+            ),
             endless("controller", controlled(context.clone(), readiness.clone())),
         )
     };

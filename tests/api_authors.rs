@@ -3,7 +3,6 @@
 
 mod helm;
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -27,8 +26,8 @@ const RIGHTS: [(&str, &str, &str); 10] = [
     ("patch", "batch", "cronjobs"),
 ];
 
-const NETWORK: &str = "spec.network needs the right to create networkpolicies.networking.k8s.io in namespace agents; ask \
-    for it, or leave spec.network out";
+const NETWORK: &str = "spec.network needs the right to create networkpolicies.networking.k8s.io in namespace agents; \
+    ask for it, or leave spec.network out";
 const NETWORK_REACH: &str = "changing spec.workloads or spec.components, to which spec.network is applied, needs the \
     right to create networkpolicies.networking.k8s.io in namespace agents; ask for it, or leave them as they are";
 const NETWORK_REMOVAL: &str = "removing spec.network, setting it to DryRun or deleting its policy needs the right to \
@@ -70,15 +69,25 @@ const DELIVERY_REACH_TO_PODS: &str = "changing spec.workloads or spec.components
 #[case::entries_added("get secrets", none(), entries(1), ENTRIES)]
 #[case::entries_added_later("get secrets", plain(), entries(1), ENTRIES)]
 #[case::another_entry_added("get secrets", entries(1), entries(2), ENTRIES)]
-#[case::entry_of_another_secret("get secrets", entries(1), changed(entries(1), "secretRef", json!({"name": "other", "key": "k"})), ENTRIES)]
+#[case::entry_of_another_secret("get secrets", entries(1), of_other_secret(entries(1)), ENTRIES)]
 #[case::entry_under_another_name("get secrets", entries(1), changed(entries(1), "env", json!("OTHER")), ENTRIES)]
 // What takes away alone is looked for among no more than 300.
 #[case::entries_removed_from_many("get secrets", entries(301), entries(300), ENTRIES)]
 #[case::delivery_added("patch pods", none(), delivered(1), DELIVERY_TO_PODS)]
 #[case::delivery_added_to_an_entry("patch pods", entries(1), delivered(1), DELIVERY_TO_PODS)]
 #[case::another_entry_delivered("patch pods", delivered(1), delivered(2), DELIVERY_TO_PODS)]
-#[case::delivered_from_another_secret("patch pods", delivered(1), changed(delivered(1), "secretRef", json!({"name": "other", "key": "k"})), DELIVERY_TO_PODS)]
-#[case::delivered_to_another_container("patch pods", delivered(1), changed(delivered(1), "delivery", json!({"mode": "Env", "containers": ["other"]})), DELIVERY_TO_PODS)]
+#[case::delivered_from_another_secret(
+    "patch pods",
+    delivered(1),
+    of_other_secret(delivered(1)),
+    DELIVERY_TO_PODS
+)]
+#[case::delivered_to_another_container(
+    "patch pods",
+    delivered(1),
+    to_container(entries(1), "other"),
+    DELIVERY_TO_PODS
+)]
 #[case::delivery_moved_by_workloads(
     "patch pods",
     delivered(1),
@@ -195,8 +204,8 @@ fn r52_each_acting_field_is_refused_to_who_has_no_right() -> Result<()> {
 fn r52_labels_and_annotations_ask_for_nothing() -> Result<()> {
     let policy = given(&acting())?;
     let author = Author::without("every right").0;
-    cluster().kubectl(&format!("{author}label secpol {policy} -n agents team=agents"))?;
-    cluster().kubectl(&format!("{author}annotate secpol {policy} -n agents note=none"))?;
+    cluster()?.kubectl(&format!("{author}label secpol {policy} -n agents team=agents"))?;
+    cluster()?.kubectl(&format!("{author}annotate secpol {policy} -n agents note=none"))?;
     Ok(())
 }
 
@@ -207,18 +216,18 @@ fn r52_deleting_all_policies_at_once_asks_as_well() -> Result<()> {
     let author = Author::without("delete networkpolicies").0;
     let selector = format!("?fieldSelector=metadata.name={policy}");
     let refusal = refusal_of(
-        cluster().kubectl(&format!("{author}delete --raw {all}{selector}")),
+        cluster()?.kubectl(&format!("{author}delete --raw {all}{selector}")),
         "policy-authors",
     )?;
     assert_eq!(refusal.as_deref(), Some(NETWORK_REMOVAL));
-    cluster()
+    cluster()?
         .kubectl(&format!("get secpol {policy} -n agents"))
         .map(drop)
 }
 
 #[test]
 fn r52_a_namespace_can_be_deleted_with_its_policies() -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     cluster.kubectl("create namespace leaving")?;
     cluster.kubectl_with("create -f -", &manifest("leaving", "all", &acting()))?;
     cluster
@@ -240,9 +249,9 @@ impl Author {
         let name = given(before)?;
         let policy = manifest("agents", &name, after);
         let result = match (before, after) {
-            (_, Value::Null) => cluster().kubectl(&format!("{author}delete secpol {name} -n agents")),
-            (Value::Null, _) => cluster().kubectl_with(&format!("{author}create -f -"), &policy),
-            _ => cluster().kubectl_with(&format!("{author}replace -f -"), &policy),
+            (_, Value::Null) => cluster()?.kubectl(&format!("{author}delete secpol {name} -n agents")),
+            (Value::Null, _) => cluster()?.kubectl_with(&format!("{author}create -f -"), &policy),
+            _ => cluster()?.kubectl_with(&format!("{author}replace -f -"), &policy),
         };
         refusal_of(result, "policy-authors")
     }
@@ -253,21 +262,16 @@ fn given(sections: &Value) -> Result<String> {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     let name = format!("policy-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     if !sections.is_null() {
-        cluster().kubectl_with("create -f -", &manifest("agents", &name, sections))?;
+        cluster()?.kubectl_with("create -f -", &manifest("agents", &name, sections))?;
     }
     Ok(name)
 }
 
-fn cluster() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| {
-        Cluster::start()
-            .and_then(with_authors)
-            .expect("the cluster starts")
-    })
+fn cluster() -> Result<&'static Cluster> {
+    helm::cluster(make_authors)
 }
 
-fn with_authors(cluster: Cluster) -> Result<Cluster> {
+fn make_authors(cluster: &Cluster) -> Result<()> {
     cluster.kubectl("create namespace agents")?;
     let mut objects = vec![binding("editor", "ClusterRole", "edit")];
     let lacking = RIGHTS
@@ -291,9 +295,10 @@ fn with_authors(cluster: Cluster) -> Result<Cluster> {
         );
         let refused = refusal_of(cluster.kubectl_with(&create, &network), "policy-authors")?;
         ensure!(refused.is_some(), "the admission policy is in force");
-        cluster.kubectl("auth can-i create securitypolicies.portcullis.dev -n agents --as=editor -q")
-    })?;
-    Ok(cluster)
+        cluster
+            .kubectl("auth can-i create securitypolicies.portcullis.dev -n agents --as=editor -q")
+            .map(drop)
+    })
 }
 
 fn user_without(right: &str) -> String {
@@ -383,16 +388,25 @@ fn component(app: &str) -> Value {
 }
 
 fn entries(count: usize) -> Value {
-    let entry = |n| json!({"name": format!("entry-{n}"), "env": format!("KEY_{n}"), "secretRef": {"name": "s", "key": "k"}});
+    let secret = json!({"name": "s", "key": "k"});
+    let entry = |n| json!({"name": format!("entry-{n}"), "env": format!("KEY_{n}"), "secretRef": secret});
     json!({"secrets": {"entries": (0..count).map(entry).collect::<Vec<_>>()}})
 }
 
 fn delivered(count: usize) -> Value {
+    to_container(entries(count), "api")
+}
+
+fn to_container(sections: Value, container: &str) -> Value {
     changed(
-        entries(count),
+        sections,
         "delivery",
-        json!({"mode": "Env", "containers": ["api"]}),
+        json!({"mode": "Env", "containers": [container]}),
     )
+}
+
+fn of_other_secret(sections: Value) -> Value {
+    changed(sections, "secretRef", json!({"name": "other", "key": "k"}))
 }
 
 /// An entry delivered to a component whose pods have this label.

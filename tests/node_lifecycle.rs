@@ -11,8 +11,8 @@ use node::{Cluster, OPERATOR_NAMESPACE, cluster, eventually};
 
 static TURN: Mutex<()> = Mutex::new(());
 
-fn turn() -> (MutexGuard<'static, ()>, &'static Cluster) {
-    (TURN.lock().unwrap_or_else(PoisonError::into_inner), cluster())
+fn turn() -> Result<(MutexGuard<'static, ()>, &'static Cluster)> {
+    Ok((TURN.lock().unwrap_or_else(PoisonError::into_inner), cluster()?))
 }
 
 fn policy(namespace: &str) -> String {
@@ -55,7 +55,7 @@ fn scale_operator(cluster: &Cluster, replicas: usize) -> Result<()> {
 
 #[test]
 fn r01_with_every_replica_gone_drained_pods_come_back_and_root_is_refused() -> Result<()> {
-    let (_turn, cluster) = turn();
+    let (_turn, cluster) = turn()?;
     cluster.govern("drained", &policy("drained"))?;
     cluster.apply(&deployment("drained", "api", NON_ROOT))?;
     cluster.kubectl("rollout status deployment/api -n drained --timeout=60s")?;
@@ -91,7 +91,7 @@ fn r01_with_every_replica_gone_drained_pods_come_back_and_root_is_refused() -> R
 
 #[test]
 fn r12_a_deleted_webhook_configuration_is_put_back() -> Result<()> {
-    let (_turn, cluster) = turn();
+    let (_turn, cluster) = turn()?;
     let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
     cluster.kubectl(&format!("delete {configurations} zz-portcullis"))?;
     eventually(Duration::from_secs(10), || {
@@ -102,7 +102,7 @@ fn r12_a_deleted_webhook_configuration_is_put_back() -> Result<()> {
 
 #[test]
 fn r04_uninstalling_leaves_definitions_policies_and_what_they_made_and_nothing_else() -> Result<()> {
-    let (_turn, cluster) = turn();
+    let (_turn, cluster) = turn()?;
     cluster.govern("left", &policy("left"))?;
     eventually(Duration::from_secs(10), || {
         let binding = cluster.kubectl("get rolebinding portcullis-secret-reader -n left -o name")?;

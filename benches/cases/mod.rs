@@ -1,6 +1,6 @@
 //! What B1 measures: one Deployment of the mix, judged under pod rules alone and under all rules.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
@@ -84,16 +84,6 @@ pub fn deployment() -> anyhow::Result<Value> {
         .clone())
 }
 
-/// Where results are put: `bench` in the target directory.
-pub fn results() -> anyhow::Result<PathBuf> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .context("the target directory has a name")?;
-    let folder = target.join("bench");
-    std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
-    Ok(folder)
-}
-
 fn facts() -> Facts {
     let secret = |keys: &Vec<&str>| SecretFact {
         keys: keys
@@ -101,7 +91,7 @@ fn facts() -> Facts {
             .map(|it| ((*it).to_owned(), KeyFact { empty: false }))
             .collect(),
     };
-    let config_map = |data: &std::collections::BTreeMap<&str, &str>| ConfigMapFact {
+    let config_map = |data: &BTreeMap<&str, &str>| ConfigMapFact {
         data: data
             .iter()
             .map(|(key, text)| ((*key).to_owned(), (*text).to_owned()))

@@ -41,7 +41,7 @@ impl OperatorCommand {
             .map_err(Failure::Operator)?;
         runtime
             .block_on(operator::run(self.args))
-            .map_err(|error| Failure::Operator(error.into()))?;
+            .map_err(Failure::Operator)?;
         Ok(Outcome::Clean)
     }
 

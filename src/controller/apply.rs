@@ -199,8 +199,7 @@ async fn write(leading: &Leading, name: &str, desired: &NetworkPolicy) -> Result
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.code == 422 => {
             // A restored backup still names the policy's old UID as its controller, and there can be only one.
-            let owner =
-                json!({"metadata": {"ownerReferences": desired.metadata.owner_references}});
+            let owner = json!({"metadata": {"ownerReferences": desired.metadata.owner_references}});
             let merge = PatchParams {
                 field_manager: Some(FIELD_MANAGER.to_owned()),
                 ..PatchParams::default()

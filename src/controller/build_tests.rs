@@ -44,7 +44,8 @@ fn render(policy: &CompiledPolicy) -> String {
 
 #[test]
 fn a_flow_between_components_opens_the_egress_of_one_and_the_ingress_of_the_other() {
-    let network = json!({"flows": [{"from": {"component": "api"}, "to": {"component": "redis"}, "ports": [6379]}]});
+    let network =
+        json!({"flows": [{"from": {"component": "api"}, "to": {"component": "redis"}, "ports": [6379]}]});
     insta::assert_snapshot!(render(&policy(selected(), network)));
 }
 
@@ -93,7 +94,9 @@ fn no_rule_is_ever_without_peers() {
     ]});
     let desired = build(&policy(selected(), network), &[]);
     assert!(
-        !desired.network_policies.contains_key("portcullis-magsag-ingress.api"),
+        !desired
+            .network_policies
+            .contains_key("portcullis-magsag-ingress.api"),
         "no namespace of an ingress controller is known: a rule would let in everybody"
     );
 }
@@ -116,7 +119,10 @@ fn labels_that_contradict_each_other_match_nothing_and_not_one_of_them() {
 fn a_dry_run_is_built_like_the_real_thing() {
     let flows = json!([{"from": {"component": "api"}, "to": {"component": "redis"}, "ports": [6379]}]);
     let real = build(&policy(selected(), json!({"flows": flows})), &[]);
-    let dry = build(&policy(selected(), json!({"flows": flows, "mode": "DryRun"})), &[]);
+    let dry = build(
+        &policy(selected(), json!({"flows": flows, "mode": "DryRun"})),
+        &[],
+    );
     assert!(dry.dry_run && !real.dry_run);
     assert_eq!(dry.network_policies, real.network_policies);
 }

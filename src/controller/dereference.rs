@@ -32,12 +32,13 @@ pub async fn network_policies(
     namespace: &str,
 ) -> Result<BTreeMap<String, NetworkPolicy>, DereferenceError> {
     let api: Api<NetworkPolicy> = Api::namespaced(client.clone(), namespace);
-    let listed = api.list(&ListParams::default()).await.map_err(|source| {
-        DereferenceError::ListNetworkPolicies {
-            namespace: namespace.to_owned(),
-            source,
-        }
-    })?;
+    let listed =
+        api.list(&ListParams::default())
+            .await
+            .map_err(|source| DereferenceError::ListNetworkPolicies {
+                namespace: namespace.to_owned(),
+                source,
+            })?;
     Ok(listed.into_iter().map(|it| (it.name_any(), it)).collect())
 }
 

@@ -40,27 +40,18 @@ const MUTATE: &str = "/mutate";
 /// Path of the webhook for our own kinds.
 const OWN_KINDS: &str = "/policies";
 
-/// Controllers that are part of Kubernetes, by the accounts that `kube-controller-manager` gives them, and by its own
-/// user where it gives them none. Whatever else runs in `kube-system` is a tool like any other.
+/// Controllers that are part of Kubernetes and make or change what runs pods, by the accounts that
+/// `kube-controller-manager` gives them, beside its own user where it gives them none. Whatever else runs in
+/// `kube-system` is a tool like any other.
 const BUILT_IN: &[&str] = &[
     "cronjob-controller",
     "daemon-set-controller",
     "deployment-controller",
-    "disruption-controller",
-    "endpoint-controller",
     "generic-garbage-collector",
-    "horizontal-pod-autoscaler",
     "job-controller",
-    "namespace-controller",
-    "node-controller",
-    "persistent-volume-binder",
-    "pod-garbage-collector",
     "replicaset-controller",
     "replication-controller",
     "statefulset-controller",
-    "taint-eviction-controller",
-    "ttl-after-finished-controller",
-    "vertical-pod-autoscaler-controller",
 ];
 
 /// What the configurations are made from.
@@ -96,7 +87,12 @@ pub fn validating(inputs: &Inputs<'_>) -> Vec<ValidatingWebhook> {
         Entry {
             name: CONFIG,
             path: VALIDATE,
-            rules: vec![rule("networking.k8s.io", "v1", &["ingresses"], &["CREATE", "UPDATE"])],
+            rules: vec![rule(
+                "networking.k8s.io",
+                "v1",
+                &["ingresses"],
+                &["CREATE", "UPDATE"],
+            )],
             namespaces: Some(governed.clone()),
             failure_policy: FailurePolicy::Ignore,
             condition: None,
@@ -104,7 +100,12 @@ pub fn validating(inputs: &Inputs<'_>) -> Vec<ValidatingWebhook> {
         Entry {
             name: POLICIES,
             path: OWN_KINDS,
-            rules: vec![rule(GROUP, "v1alpha1", &["securitypolicies"], &["CREATE", "UPDATE"])],
+            rules: vec![rule(
+                GROUP,
+                "v1alpha1",
+                &["securitypolicies"],
+                &["CREATE", "UPDATE"],
+            )],
             namespaces: None,
             failure_policy: FailurePolicy::Ignore,
             condition: None,

@@ -71,7 +71,11 @@ fn r01_only_what_people_write_waits_for_the_webhook() {
             delivering: &BTreeSet::new(),
         };
         for entry in validating(&inputs) {
-            let wanted = if entry.name == WORKLOADS { expected } else { "Ignore" };
+            let wanted = if entry.name == WORKLOADS {
+                expected
+            } else {
+                "Ignore"
+            };
             assert_eq!(entry.failure_policy.as_deref(), Some(wanted), "{}", entry.name);
         }
     }

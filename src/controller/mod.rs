@@ -128,7 +128,10 @@ fn is_ours(metadata: &ObjectMeta) -> bool {
 /// Whether the label says that it is ours.
 fn is_labelled(metadata: &ObjectMeta) -> bool {
     let labels = metadata.labels.as_ref();
-    labels.and_then(|it| it.get(naming::MANAGED_BY)).map(String::as_str) == Some(naming::MANAGER)
+    labels
+        .and_then(|it| it.get(naming::MANAGED_BY))
+        .map(String::as_str)
+        == Some(naming::MANAGER)
 }
 
 /// Whether fields of it are ours.

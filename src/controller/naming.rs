@@ -43,10 +43,7 @@ fn shorten(name: &str, max: usize) -> String {
         return name.to_owned();
     }
     let digest = format!("{:08x}", fnv1a(name));
-    let head: String = name
-        .chars()
-        .take(max.saturating_sub(digest.len() + 1))
-        .collect();
+    let head: String = name.chars().take(max.saturating_sub(digest.len() + 1)).collect();
     format!("{}-{digest}", head.trim_end_matches(['-', '.']))
 }
 
@@ -69,10 +66,7 @@ mod tests {
         assert_eq!(name.len(), MAX_NAME);
         assert!(name.ends_with("-ingress.api"), "{name}");
         assert_ne!(name, network_policy_name(&other, "ingress.api"));
-        assert_eq!(
-            labels(&one).get(POLICY).map(String::len),
-            Some(MAX_LABEL_VALUE)
-        );
+        assert_eq!(labels(&one).get(POLICY).map(String::len), Some(MAX_LABEL_VALUE));
     }
 
     #[test]

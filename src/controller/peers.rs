@@ -36,12 +36,12 @@ const NOT_PUBLIC_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// The same for IPv6, with the metadata address `fd00:ec2::254` in `fc00::/7`; also IPv4 in other clothes: mapped
-/// (`::ffff:0:0/96`), behind a local NAT64 (`64:ff9b:1::/48`) and 6to4 (`2002::/16`).
+/// The same for IPv6, with the metadata address `fd00:ec2::254` in `fc00::/7`; also IPv4 in other clothes: behind a
+/// local NAT64 (`64:ff9b:1::/48`) and 6to4 (`2002::/16`). Mapped addresses are never on the wire, and the API server
+/// refuses them.
 const NOT_PUBLIC_V6: &[(Ipv6Addr, u8)] = &[
     (Ipv6Addr::UNSPECIFIED, 128),
     (Ipv6Addr::LOCALHOST, 128),
-    (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
     (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
     (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
@@ -157,8 +157,11 @@ pub fn describe(peer: &CompiledPeer) -> String {
         CompiledPeer::Preset(Preset::PublicHttps) => "PublicHttps".into(),
         CompiledPeer::Namespaces { pods: None, .. } => "all pods of selected namespaces".into(),
         CompiledPeer::Namespaces { .. } => "selected pods of selected namespaces".into(),
-        CompiledPeer::Cidr { cidr, except } if except.is_empty() => cidr.to_string(),
-        CompiledPeer::Cidr { cidr, except } => format!("{cidr} without {} ranges", except.len()),
+        CompiledPeer::Cidr { cidr, except } => match except.as_slice() {
+            [] => cidr.trunc().to_string(),
+            [hole] => format!("{} without {}", cidr.trunc(), hole.trunc()),
+            holes => format!("{} without {} ranges", cidr.trunc(), holes.len()),
+        },
     }
 }
 

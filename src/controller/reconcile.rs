@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::controller::{self, Action, ReconcileRequest, applier, trigger_owners, trigger_self};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::ResourceExt;
 use portcullis_api::{Enforcement, SecurityPolicy};
 use portcullis_engine::policy::EXEMPT_NAMESPACES;
 use portcullis_engine::{CompiledPolicy, InvalidPolicy, PolicyName};
@@ -90,10 +90,16 @@ type Queued = Result<ReconcileRequest<SecurityPolicy>, watcher::Error>;
 fn queue(
     leading: &Leading,
     requested: mpsc::UnboundedReceiver<PolicyName>,
-) -> (reflector::Store<SecurityPolicy>, impl Stream<Item = Queued> + use<>) {
+) -> (
+    reflector::Store<SecurityPolicy>,
+    impl Stream<Item = Queued> + use<>,
+) {
     let client = &leading.context.client;
     let (store, writer) = reflector::store();
-    let policies = watcher(Api::<SecurityPolicy>::all(client.clone()), watcher::Config::default());
+    let policies = watcher(
+        Api::<SecurityPolicy>::all(client.clone()),
+        watcher::Config::default(),
+    );
     let policies = policies.default_backoff().reflect(writer).touched_objects();
     let generated = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
     let generated = watcher(Api::<NetworkPolicy>::all(client.clone()), generated);
@@ -178,7 +184,11 @@ fn on_error(_: Arc<SecurityPolicy>, _: &StatusError, _: Arc<Leading>) -> Action 
 
 /// Asks for the policies whose Secrets, ceiling or webhook configuration changed. Never ends.
 pub async fn follow(leading: &Leading) {
-    tokio::join!(follow_secrets(leading), follow_ceiling(leading), follow_listed(leading));
+    tokio::join!(
+        follow_secrets(leading),
+        follow_ceiling(leading),
+        follow_listed(leading)
+    );
 }
 
 async fn follow_secrets(leading: &Leading) {

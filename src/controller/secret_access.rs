@@ -202,7 +202,10 @@ async fn for_each<'n>(
     let task = &task;
     let run = |namespace: &'n String| async move {
         if let Err(error) = task(namespace).await {
-            warn!(error = format!("{error:#}"), namespace, "Failed to keep RoleBinding");
+            warn!(
+                error = format!("{error:#}"),
+                namespace, "Failed to keep RoleBinding"
+            );
         }
     };
     futures::stream::iter(namespaces)

@@ -8,8 +8,8 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
 use portcullis_api::{
-    Enforcement, FIELD_MANAGER, GeneratedCounts, SecretCounts, SecurityPolicy, SecurityPolicyStatus, Severity,
-    condition, reason,
+    Enforcement, FIELD_MANAGER, GeneratedCounts, SecretCounts, SecurityPolicy, SecurityPolicyStatus,
+    Severity, condition, reason,
 };
 use serde_json::json;
 use tracing::{debug, warn};
@@ -19,7 +19,7 @@ use super::apply::Applied;
 use super::audit::Audited;
 use super::dereference::DeclaredSecrets;
 use super::leader::NotLeader;
-use super::reconcile::{Enforced, EnforceError};
+use super::reconcile::{EnforceError, Enforced};
 
 /// The webhook configuration does not list the policy's namespace yet.
 const WEBHOOK_PENDING: &str = "WebhookPending";

@@ -45,11 +45,7 @@ fn audited(matched: i32, components: &[&str]) -> Option<Audited> {
 }
 
 /// One line for each condition.
-fn conditions(
-    policy: &SecurityPolicy,
-    outcome: Result<Enforced, EnforceError>,
-    view: &View,
-) -> String {
+fn conditions(policy: &SecurityPolicy, outcome: Result<Enforced, EnforceError>, view: &View) -> String {
     let status = of(policy, &outcome, view, NOON);
     assert!(
         status
@@ -93,7 +89,12 @@ fn what_an_invalid_policy_had_generated_stays_in_the_status() {
         generated: Some(GeneratedCounts { network_policies: 3 }),
         ..SecurityPolicyStatus::default()
     });
-    let status = of(&policy, &Err(EnforceError::Exempt("kube-system".into())), &view(), NOON);
+    let status = of(
+        &policy,
+        &Err(EnforceError::Exempt("kube-system".into())),
+        &view(),
+        NOON,
+    );
     assert_eq!(status.generated, Some(GeneratedCounts { network_policies: 3 }));
 }
 
@@ -238,7 +239,11 @@ fn the_time_moves_only_when_a_condition_turns() {
     policy.status = Some(of(&policy, &Ok(Enforced::default()), &view(), NOON));
     let later = Timestamp::constant(1_769_860_900, 0);
     let same = of(&policy, &Ok(Enforced::default()), &view(), later);
-    assert_eq!(policy.status.as_ref(), Some(&same), "a steady state writes nothing");
+    assert_eq!(
+        policy.status.as_ref(),
+        Some(&same),
+        "a steady state writes nothing"
+    );
     let pending = View {
         listed: false,
         ..view()
@@ -249,5 +254,9 @@ fn the_time_moves_only_when_a_condition_turns() {
         .iter()
         .map(|it| it.last_transition_time.0 == later)
         .collect();
-    assert_eq!(times, [false, true, true], "Accepted stayed, Enforced and Ready turned");
+    assert_eq!(
+        times,
+        [false, true, true],
+        "Accepted stayed, Enforced and Ready turned"
+    );
 }

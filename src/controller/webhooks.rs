@@ -40,29 +40,32 @@ pub async fn keep(leading: &Leading) {
     let mut policies = context.policies.subscribe();
     let mut ca_bundle = context.ca_bundle.clone();
     let mut changed = pin!(changes(leading));
-    let mut restless = Restless::default();
+    let mut contest = Contest::default();
     loop {
         policies.borrow_and_update();
         let bundle = ca_bundle.borrow_and_update().clone();
         if let Some(bundle) = bundle {
             let governed = context.policies.governed();
-            match bring(leading, &bundle, &governed).await {
+            let demand = Demand {
+                delivering: delivering(leading, &governed),
+                governed,
+                ca_bundle: bundle,
+            };
+            match bring(leading, &demand).await {
                 Ok(wrote) => {
-                    restless.note(wrote);
-                    leading.listed.send_replace(Some(governed));
+                    leading.listed.send_replace(Some(demand.governed.clone()));
+                    contest.note(wrote, demand);
                 }
                 Err(error) => {
-                    restless.note(true);
-                    warn!(
-                        error = format!("{error:#}"),
-                        "Failed to keep the webhook configurations"
-                    );
-                    tokio::time::sleep(restless.pause()).await;
+                    contest.note(true, demand);
+                    let error = format!("{error:#}");
+                    warn!(error, "Failed to keep the webhook configurations");
+                    tokio::time::sleep(contest.pause()).await;
                     continue;
                 }
             }
         }
-        tokio::time::sleep(restless.pause()).await;
+        tokio::time::sleep(contest.pause()).await;
         tokio::select! {
             changed = policies.changed() => if changed.is_err() { return },
             // The certificates' keeper may end before us at the end of the process.
@@ -72,20 +75,35 @@ pub async fn keep(leading: &Leading) {
     }
 }
 
-/// How often the configurations had to be written lately.
+/// What the configurations have to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Demand {
+    /// Namespaces with a policy in force.
+    governed: BTreeSet<String>,
+    /// Those of them with a policy that states `delivery`.
+    delivering: BTreeSet<String>,
+    /// Certificates, in PEM.
+    ca_bundle: Vec<u8>,
+}
+
+/// How often the same had to be written again, because somebody else writes something different or the API server
+/// refuses it. Policies that come and go are no contest.
 #[derive(Debug, Default)]
-struct Restless {
+struct Contest {
+    demand: Option<Demand>,
     writes: u32,
     last: Option<Instant>,
 }
 
-impl Restless {
+impl Contest {
     /// One look at the configurations, and whether they had to be written. A long rest lets the count begin anew.
-    fn note(&mut self, wrote: bool) {
+    fn note(&mut self, wrote: bool, demand: Demand) {
         let now = Instant::now();
-        if self.last.is_none_or(|it| now - it > MAX_PAUSE * 2) {
+        let rested = self.last.is_none_or(|it| now - it > MAX_PAUSE * 2);
+        if rested || self.demand.as_ref() != Some(&demand) {
             self.writes = 0;
         }
+        self.demand = Some(demand);
         if wrote {
             self.writes = self.writes.saturating_add(1);
             self.last = Some(now);
@@ -126,17 +144,19 @@ fn told<K>(event: Result<K, watcher::Error>) -> Option<()> {
     }
 }
 
-/// Brings both configurations to what the policies demand. Whether anything had to be written.
-async fn bring(leading: &Leading, ca_bundle: &[u8], governed: &BTreeSet<String>) -> anyhow::Result<bool> {
+/// Brings both configurations to what is demanded. Whether anything had to be written.
+async fn bring(leading: &Leading, demand: &Demand) -> anyhow::Result<bool> {
     let context = &leading.context;
-    let delivering = delivering(leading, governed);
     let inputs = Inputs {
         args: &context.args,
-        ca_bundle,
-        governed,
-        delivering: &delivering,
+        ca_bundle: &demand.ca_bundle,
+        governed: &demand.governed,
+        delivering: &demand.delivering,
     };
-    let metadata = metadata(&context.args.webhook_configuration_name, owner::references(context).await?);
+    let metadata = metadata(
+        &context.args.webhook_configuration_name,
+        owner::references(context).await?,
+    );
     let validating = ValidatingWebhookConfiguration {
         metadata: metadata.clone(),
         webhooks: Some(entries::validating(&inputs)),
@@ -228,4 +248,37 @@ fn is_right<K: Configuration>(present: &K, desired: &K) -> bool {
     let owners = present.meta().owner_references.as_deref().unwrap_or_default();
     let mut wanted = desired.meta().owner_references.iter().flatten();
     present.entries() == desired.entries() && wanted.all(|it| owners.contains(it))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demand(namespaces: usize) -> Demand {
+        Demand {
+            governed: (0..namespaces).map(|it| it.to_string()).collect(),
+            delivering: BTreeSet::new(),
+            ca_bundle: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn r12_a_contest_is_slowed_down() {
+        let mut contest = Contest::default();
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            contest.note(true, demand(1));
+            pauses.push(contest.pause().as_secs());
+        }
+        assert_eq!(pauses, [1, 1, 1, 1, 1, 2, 4, 8, 16, 30, 30, 30]);
+    }
+
+    #[test]
+    fn policies_that_come_and_go_are_never_slowed_down() {
+        let mut contest = Contest::default();
+        for namespaces in 0..100 {
+            contest.note(true, demand(namespaces));
+            assert_eq!(contest.pause(), PAUSE);
+        }
+    }
 }

@@ -34,7 +34,15 @@ pub struct LookUp<'r> {
 pub async fn look_up(context: &Context, how: LookUp<'_>, keys: &BTreeSet<FactKey>, facts: &mut Facts) {
     let requests: Vec<_> = keys
         .iter()
-        .map(|key| one(context.clone(), how.namespace.to_owned(), key.clone(), how.deadline, how.may_bind))
+        .map(|key| {
+            one(
+                context.clone(),
+                how.namespace.to_owned(),
+                key.clone(),
+                how.deadline,
+                how.may_bind,
+            )
+        })
         .collect();
     let mut answers = futures::stream::iter(requests).buffer_unordered(PARALLEL);
     while let Some(answer) = answers.next().await {
@@ -143,7 +151,10 @@ pub fn is_object_name(name: &str) -> bool {
     let is_inner = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || matches!(it, b'-' | b'.');
     let is_outer = |it: Option<&u8>| it.is_some_and(|it| it.is_ascii_lowercase() || it.is_ascii_digit());
     let bytes = name.as_bytes();
-    bytes.len() <= 253 && bytes.iter().copied().all(is_inner) && is_outer(bytes.first()) && is_outer(bytes.last())
+    bytes.len() <= 253
+        && bytes.iter().copied().all(is_inner)
+        && is_outer(bytes.first())
+        && is_outer(bytes.last())
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::ListParams;
 use kube::Api;
+use kube::api::ListParams;
 use portcullis_engine::Fact;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
@@ -69,7 +69,9 @@ impl Backends {
         };
         let paths = spec.rules.iter().flatten().filter_map(|it| it.http.as_ref());
         let paths = paths.flat_map(|it| it.paths.iter().flatten());
-        let backends = paths.filter_map(|it| it.backend.as_ref()).chain(&spec.default_backend);
+        let backends = paths
+            .filter_map(|it| it.backend.as_ref())
+            .chain(&spec.default_backend);
         let services = backends.filter_map(|it| it.service.as_ref());
         services.filter_map(|it| it.name.clone()).collect()
     }
@@ -108,10 +110,18 @@ async fn labels_behind(
         let Some(selector) = selector.filter(|it| !it.is_empty()) else {
             continue;
         };
-        let terms: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let terms: Vec<String> = selector
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         let params = ListParams::default().labels(&terms.join(",")).limit(MAX_PODS);
         let listed = pods.list_metadata(&params).await?;
-        labels.extend(listed.items.into_iter().map(|it| it.metadata.labels.unwrap_or_default()));
+        labels.extend(
+            listed
+                .items
+                .into_iter()
+                .map(|it| it.metadata.labels.unwrap_or_default()),
+        );
     }
     Ok(labels)
 }

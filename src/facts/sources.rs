@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Resource;
 use kube::core::ObjectMeta;
 use portcullis_engine::{ConfigMapFact, KeyFact, SecretFact};
-use serde::de::{DeserializeOwned, Deserializer, Error, Visitor};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Error, Visitor};
 
 /// An object of a namespace of which a fact is kept.
 pub trait Source:

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, ResourceExt};
 use portcullis_api::{Enforcement, SecurityPolicy};
 use tokio::sync::watch::Sender;
@@ -170,8 +170,15 @@ impl Drop for Watches {
     }
 }
 
-fn start<K: Source>(context: &Context, namespace: &str, tasks: &mut Vec<JoinHandle<()>>) -> Arc<Shelf<K::Fact>> {
-    let cause = format!("{}s of namespace {namespace} have not been listed yet", K::kind(&()));
+fn start<K: Source>(
+    context: &Context,
+    namespace: &str,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> Arc<Shelf<K::Fact>> {
+    let cause = format!(
+        "{}s of namespace {namespace} have not been listed yet",
+        K::kind(&())
+    );
     let shelf = Arc::new(Shelf::unknown(&cause));
     tasks.push(tokio::spawn(keep::<K>(
         context.clone(),
@@ -210,7 +217,9 @@ fn lose<T>(error: &watcher::Error, kind: &str, namespace: &str, shelf: &Shelf<T>
         warn!(%error, namespace, kind, "Failed to watch");
         return false;
     }
-    let news = shelf.lose(&format!("{kind}s of namespace {namespace} cannot be listed: {error}"));
+    let news = shelf.lose(&format!(
+        "{kind}s of namespace {namespace} cannot be listed: {error}"
+    ));
     if news {
         warn!(%error, namespace, kind, "Failed to list");
     }

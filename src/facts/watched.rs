@@ -98,7 +98,9 @@ impl<T> Shelf<T> {
     fn get(&self, name: &str) -> Fact<Arc<T>> {
         match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
             State::Unknown(cause) => Fact::Unknown(Arc::clone(cause)),
-            State::Listed(facts) => facts.get(name).map_or(Fact::Absent, |it| Fact::Known(Arc::clone(it))),
+            State::Listed(facts) => facts
+                .get(name)
+                .map_or(Fact::Absent, |it| Fact::Known(Arc::clone(it))),
         }
     }
 

@@ -67,7 +67,10 @@ fn install(certificates: &Certificates, served: &Served, ca_bundle: &Sender<Opti
             ca_bundle.send_replace(Some(certificates.ca_bundle.clone().into_bytes()));
         }
         // What was served before is still served; the next check makes anew what does not fit.
-        Err(error) => error!(error = format!("{:#}", anyhow::Error::from(error)), "Failed to load certificates"),
+        Err(error) => error!(
+            error = format!("{:#}", anyhow::Error::from(error)),
+            "Failed to load certificates"
+        ),
     }
 }
 
@@ -134,10 +137,15 @@ async fn create(context: &Context, certificates: &Certificates) -> kube::Result<
         "type": "kubernetes.io/tls",
         "stringData": data(certificates),
     });
-    let manager = format!("{FIELD_MANAGER}-{}-{}", std::process::id(), Timestamp::now().as_nanosecond());
+    let manager = format!(
+        "{FIELD_MANAGER}-{}-{}",
+        std::process::id(),
+        Timestamp::now().as_nanosecond()
+    );
     let params = PatchParams::apply(&manager);
     let api = secrets(context);
-    api.patch(&context.args.tls_secret, &params, &Patch::Apply(secret)).await?;
+    api.patch(&context.args.tls_secret, &params, &Patch::Apply(secret))
+        .await?;
     Ok(())
 }
 

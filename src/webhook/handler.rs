@@ -44,7 +44,11 @@ impl Webhook {
 ///
 /// # Errors
 /// The status and the text of an HTTP answer, when the body asks nothing that could be answered.
-pub async fn answer(context: &Context, webhook: Webhook, body: &[u8]) -> Result<Vec<u8>, (StatusCode, String)> {
+pub async fn answer(
+    context: &Context,
+    webhook: Webhook,
+    body: &[u8],
+) -> Result<Vec<u8>, (StatusCode, String)> {
     let started = Instant::now();
     let (uid, what, answer) = match webhook {
         Webhook::Policies => {
@@ -73,7 +77,10 @@ pub async fn answer(context: &Context, webhook: Webhook, body: &[u8]) -> Result<
     record(context, webhook, &what, &answer, started.elapsed());
     answer.into_json(&uid).map_err(|error| {
         error!(%error, "Failed to write answer");
-        (StatusCode::INTERNAL_SERVER_ERROR, "the answer cannot be written".to_owned())
+        (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the answer cannot be written".to_owned(),
+        )
     })
 }
 
@@ -108,17 +115,30 @@ fn record(context: &Context, webhook: Webhook, what: &str, answer: &Answer, took
     let (name, decision) = (webhook.as_str(), answer.decision.as_str());
     context.metrics.request(name, decision, took);
     for violation in &answer.verdict.violations {
-        context.metrics.violation(violation.rule, violation.effective_severity());
+        context
+            .metrics
+            .violation(violation.rule, violation.effective_severity());
     }
     let violations = answer.verdict.violations.len();
     match answer.decision {
         Decision::Error => {
             context.metrics.our_error();
-            error!(webhook = name, object = what, message = answer.message(), "Failed to judge object");
+            error!(
+                webhook = name,
+                object = what,
+                message = answer.message(),
+                "Failed to judge object"
+            );
         }
         Decision::Deny => info!(webhook = name, object = what, violations, "Denied object"),
         Decision::Allow | Decision::Warn => {
-            debug!(webhook = name, object = what, decision, violations, "Reviewed object");
+            debug!(
+                webhook = name,
+                object = what,
+                decision,
+                violations,
+                "Reviewed object"
+            );
         }
     }
 }

@@ -2,8 +2,8 @@
 //! one.
 
 use portcullis_api::SecurityPolicy;
-use portcullis_engine::policy::EXEMPT_NAMESPACES;
 use portcullis_engine::CompiledPolicy;
+use portcullis_engine::policy::EXEMPT_NAMESPACES;
 use tracing::info;
 
 use super::request::{Operation, Request};

@@ -42,7 +42,9 @@ pub struct Reference {
 /// The owner by which `subject` is judged too, when `writer` is to be trusted with it.
 pub fn of(subject: &Subject<'_>, writer: &str) -> Option<Reference> {
     let is_trusted = writer == CONTROLLER_MANAGER
-        || writer.strip_prefix(BUILT_IN).is_some_and(|it| CONTROLLERS.contains(&it));
+        || writer
+            .strip_prefix(BUILT_IN)
+            .is_some_and(|it| CONTROLLERS.contains(&it));
     if !is_trusted {
         return None;
     }

@@ -123,7 +123,9 @@ pub enum BadRequest {
         column: usize,
     },
     /// It is of another kind or version.
-    #[error("`apiVersion` and `kind` must be {API_VERSION} and AdmissionReview, got `{api_version}` and `{kind}`")]
+    #[error(
+        "`apiVersion` and `kind` must be {API_VERSION} and AdmissionReview, got `{api_version}` and `{kind}`"
+    )]
     Version {
         /// The `apiVersion` that was seen.
         api_version: String,
@@ -194,29 +196,58 @@ mod tests {
 
     #[rstest]
     #[case::utf8(b"{\"kind\": \"\xff\"}", "the body must be UTF-8: byte 10 is not")]
-    #[case::empty(b"", "the body must be one JSON object: EOF while parsing a value at line 1 column 0")]
-    #[case::trailing(b"{} {}", "the body must be one JSON object: trailing characters at line 1 column 4")]
-    #[case::nul(b"{\"kind\": \"a\0\"}", "the body must be one JSON object: control character (\\u0000-\\u001F) found while parsing a string at line 1 column 12")]
-    #[case::duplicate(b"{\"kind\": \"a\", \"kind\": \"b\"}", "the body must be an AdmissionReview: at line 1, column 20 a field has another type than it must have, is missing or is there twice")]
-    #[case::old(b"{\"apiVersion\": \"admission.k8s.io/v1beta1\", \"kind\": \"AdmissionReview\"}", "`apiVersion` and `kind` must be admission.k8s.io/v1 and AdmissionReview, got `admission.k8s.io/v1beta1` and `AdmissionReview`")]
-    #[case::nothing(b"{\"apiVersion\": \"admission.k8s.io/v1\", \"kind\": \"AdmissionReview\"}", "`request` must be set")]
+    #[case::empty(
+        b"",
+        "the body must be one JSON object: EOF while parsing a value at line 1 column 0"
+    )]
+    #[case::trailing(
+        b"{} {}",
+        "the body must be one JSON object: trailing characters at line 1 column 4"
+    )]
+    #[case::nul(
+        b"{\"kind\": \"a\0\"}",
+        "the body must be one JSON object: control character (\\u0000-\\u001F) found while parsing a string at line 1 column 12"
+    )]
+    #[case::duplicate(
+        b"{\"kind\": \"a\", \"kind\": \"b\"}",
+        "the body must be an AdmissionReview: at line 1, column 20 a field has another type than it must have, is missing or is there twice"
+    )]
+    #[case::old(
+        b"{\"apiVersion\": \"admission.k8s.io/v1beta1\", \"kind\": \"AdmissionReview\"}",
+        "`apiVersion` and `kind` must be admission.k8s.io/v1 and AdmissionReview, got `admission.k8s.io/v1beta1` and `AdmissionReview`"
+    )]
+    #[case::nothing(
+        b"{\"apiVersion\": \"admission.k8s.io/v1\", \"kind\": \"AdmissionReview\"}",
+        "`request` must be set"
+    )]
     fn r23_a_bad_body_is_refused_with_a_reason(#[case] body: &[u8], #[case] reason: &str) {
         assert_eq!(parse::<Object<'_>>(body).unwrap_err().to_string(), reason);
     }
 
     #[rstest]
     #[case(r#"{"operation": "CREATE"}"#, "`request.uid` must be set")]
-    #[case(r#"{"uid": "1", "operation": "CREATE"}"#, "`request.object` must be set for Create")]
-    #[case(r#"{"uid": "1", "operation": "UPDATE", "object": null}"#, "`request.object` must be set for Update")]
+    #[case(
+        r#"{"uid": "1", "operation": "CREATE"}"#,
+        "`request.object` must be set for Create"
+    )]
+    #[case(
+        r#"{"uid": "1", "operation": "UPDATE", "object": null}"#,
+        "`request.object` must be set for Update"
+    )]
     fn r28_an_odd_review_is_refused_with_a_reason(#[case] request: &str, #[case] reason: &str) {
         let body = review(request);
-        assert_eq!(parse::<Object<'_>>(body.as_bytes()).unwrap_err().to_string(), reason);
+        assert_eq!(
+            parse::<Object<'_>>(body.as_bytes()).unwrap_err().to_string(),
+            reason
+        );
     }
 
     #[test]
     fn a_value_of_the_wrong_type_is_never_repeated() {
         let object = r#"{"spec": {"containers": [{"name": "api", "env": "hunter2"}]}}"#;
-        let body = review(&format!(r#"{{"uid": "1", "operation": "CREATE", "object": {object}}}"#));
+        let body = review(&format!(
+            r#"{{"uid": "1", "operation": "CREATE", "object": {object}}}"#
+        ));
         let error = parse::<Object<'_>>(body.as_bytes()).unwrap_err();
         assert!(matches!(error, BadRequest::Data { .. }));
         assert!(!error.to_string().contains("hunter2"));
@@ -228,9 +259,13 @@ mod tests {
     #[case(1_000_000)]
     fn r22_depth_never_overflows_the_stack(#[case] depth: usize) {
         let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        let unread = review(&format!(r#"{{"uid": "1", "operation": "CREATE", "object": {{"status": {nested}}}}}"#));
+        let unread = review(&format!(
+            r#"{{"uid": "1", "operation": "CREATE", "object": {{"status": {nested}}}}}"#
+        ));
         assert!(parse::<Object<'_>>(unread.as_bytes()).is_ok());
-        let read = review(&format!(r#"{{"uid": "1", "operation": "CREATE", "object": {{"spec": {nested}}}}}"#));
+        let read = review(&format!(
+            r#"{{"uid": "1", "operation": "CREATE", "object": {{"spec": {nested}}}}}"#
+        ));
         assert!(parse::<Object<'_>>(read.as_bytes()).is_err());
     }
 }

@@ -58,9 +58,14 @@ impl Answer {
             Decision::Error => Some(our_error(render::our_error(subject, &verdict))),
             Decision::Allow | Decision::Warn => None,
         };
+        // An error of ours already says what could not be judged.
+        let warnings = match decision {
+            Decision::Error => Vec::new(),
+            Decision::Allow | Decision::Warn | Decision::Deny => render::warnings(&verdict),
+        };
         Self {
             decision,
-            warnings: render::warnings(&verdict),
+            warnings,
             verdict,
             refusal,
             patch: None,

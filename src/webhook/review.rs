@@ -10,7 +10,8 @@ use portcullis_api::{Enforcement, Severity};
 use portcullis_engine::mutation::{self, Scope};
 use portcullis_engine::object::Object;
 use portcullis_engine::{
-    CompiledPolicy, Decision, Fact, Facts, Governing, Kind, Subject, Unknown, Verdict, evaluate, references, select,
+    CompiledPolicy, Decision, Fact, Facts, Governing, Kind, Subject, Unknown, Verdict, evaluate, references,
+    select,
 };
 use tokio::time::Instant;
 
@@ -37,7 +38,9 @@ pub async fn validate(context: &Context, request: Request<'_>, body: &[u8], dead
     };
     let mut facts = Facts::default();
     let is_ingress = |object: &Object<'_>| object.kind.as_str() == "Ingress";
-    if request.object.as_ref().is_some_and(is_ingress) {
+    // No other section has a rule for an Ingress.
+    let concerns_http = policies.iter().any(|it| it.http.is_some());
+    if concerns_http && request.object.as_ref().is_some_and(is_ingress) {
         let pods = pods_behind(context, body, &how).await;
         if let Fact::Unknown(cause) = &pods
             && policies.iter().any(|it| it.workloads.is_some())
@@ -81,8 +84,8 @@ fn is_judged(request: &Request<'_>) -> bool {
         return false;
     };
     let changes = matches!(request.operation, Operation::Create | Operation::Update);
-    let is_mirror = object.metadata.annotations.contains_key(MIRROR)
-        && request.username().starts_with("system:node:");
+    let is_mirror =
+        object.metadata.annotations.contains_key(MIRROR) && request.username().starts_with("system:node:");
     changes && matches!(request.sub_resource(), "" | "ephemeralcontainers" | "resize") && !is_mirror
 }
 
@@ -163,7 +166,9 @@ impl<'r, 'p> Case<'r, 'p> {
             return;
         };
         mutation::apply(&self.governing, &mut owner, Scope::All);
-        context.watched.fill(&namespace, references(&owner), &mut self.facts);
+        context
+            .watched
+            .fill(&namespace, references(&owner), &mut self.facts);
         ratchet(verdict, &self.evaluate(&owner));
     }
 

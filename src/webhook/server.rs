@@ -73,13 +73,19 @@ pub async fn serve(
         .with_state(App { context, limits });
     let config = RustlsConfig::from_config(Arc::new(server_config(served)?));
     let acceptor = RustlsAcceptor::new(config).handshake_timeout(limits.handshake);
-    let mut server = axum_server::from_tcp(listener)?.http1_only().handle(handle).acceptor(acceptor);
+    let mut server = axum_server::from_tcp(listener)?
+        .http1_only()
+        .handle(handle)
+        .acceptor(acceptor);
     server
         .http_builder()
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head);
-    server.serve(app.into_make_service()).await.context("the webhook's server ended")
+    server
+        .serve(app.into_make_service())
+        .await
+        .context("the webhook's server ended")
 }
 
 /// Opens a port on all addresses, of IPv4 too where the machine has both.
@@ -112,7 +118,9 @@ async fn answer(app: &App, webhook: Webhook, request: Request) -> Response {
     let body = match read(request, app.limits).await {
         Ok(body) => body,
         // What is still on its way will not be read.
-        Err(refusal) => return ([(header::CONNECTION, HeaderValue::from_static("close"))], refusal).into_response(),
+        Err(refusal) => {
+            return ([(header::CONNECTION, HeaderValue::from_static("close"))], refusal).into_response();
+        }
     };
     match handler::answer(&app.context, webhook, &body).await {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
@@ -209,7 +217,11 @@ impl Readiness {
 ///
 /// # Errors
 /// When the socket cannot be used.
-pub async fn serve_probes(context: Context, readiness: Readiness, listener: TcpListener) -> anyhow::Result<()> {
+pub async fn serve_probes(
+    context: Context,
+    readiness: Readiness,
+    listener: TcpListener,
+) -> anyhow::Result<()> {
     let app = Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(move || async move { ready(&readiness) }))
@@ -231,9 +243,15 @@ fn ready(readiness: &Readiness) -> Refusal {
 fn metrics(context: &Context) -> Response {
     let (accepted, invalid) = context.policies.counts();
     let count = |it: usize| i64::try_from(it).unwrap_or(i64::MAX);
-    let text = context.metrics.render(count(accepted), count(invalid), context.ceiling.get());
+    let text = context
+        .metrics
+        .render(count(accepted), count(invalid), context.ceiling.get());
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

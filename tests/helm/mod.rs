@@ -4,9 +4,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 /// Namespace of the operator.
 pub const OPERATOR_NAMESPACE: &str = "portcullis-system";
@@ -20,9 +21,19 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The cluster of this test file, made ready by `prepare`; started once, also when that fails.
+pub fn cluster(prepare: fn(&Cluster) -> Result<()>) -> Result<&'static Cluster> {
+    static CLUSTER: OnceLock<Result<Cluster>> = OnceLock::new();
+    let started = CLUSTER.get_or_init(|| {
+        let cluster = Cluster::start()?;
+        prepare(&cluster)?;
+        Ok(cluster)
+    });
+    started.as_ref().map_err(|error| anyhow!("{error:#}"))
+}
+
 impl Cluster {
-    /// Starts one and installs the chart.
-    pub fn start() -> Result<Self> {
+    fn start() -> Result<Self> {
         let name = format!("chart-{}", std::process::id());
         let cluster = Self {
             environment: environment(&name)?,
@@ -69,7 +80,8 @@ impl Cluster {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    fn kubectl_output(&self, arguments: &str, input: &str) -> Result<Output> {
+    /// Runs kubectl and gives all that it printed.
+    pub fn kubectl_output(&self, arguments: &str, input: &str) -> Result<Output> {
         let mut child = self
             .command("kubectl")
             .args(arguments.split(' '))
@@ -121,8 +133,10 @@ pub fn eventually<T>(limit: Duration, mut attempt: impl FnMut() -> Result<T>) ->
 /// Starts a cluster; the environment in which kubectl and helm reach it. A shell reads the `export` lines.
 fn environment(name: &str) -> Result<Vec<(String, String)>> {
     let script = r#"set -e
-        tools=$(e2e/build tools) && eval "$tools"
-        cluster=$(e2e/up --level 1 --name "$1") && eval "$cluster"
+        tools=$(e2e/build tools)
+        eval "$tools"
+        cluster=$(e2e/up --level 1 --name "$1")
+        eval "$cluster"
         env -0"#;
     let output = Command::new("bash")
         .args(["-c", script, "bash", name])

@@ -29,9 +29,12 @@ fn root() -> PathBuf {
 }
 
 /// The cluster of this test file, with the operator installed.
-pub fn cluster() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| Cluster::start().expect("the cluster starts and the operator is installed"))
+pub fn cluster() -> Result<&'static Cluster> {
+    static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
+    let started = CLUSTER.get_or_init(|| Cluster::start().map_err(|error| format!("{error:#}")));
+    started
+        .as_ref()
+        .map_err(|error| anyhow::anyhow!("the cluster does not start: {error}"))
 }
 
 impl Cluster {

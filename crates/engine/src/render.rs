@@ -10,6 +10,9 @@ use crate::verdict::{Verdict, Violation};
 /// The API server may cut a warning that is longer than 256 characters and asks for 120; we choose the place ourselves.
 const MAX_WARNING_CHARS: usize = 120;
 
+/// What was seen stands in the object of the author: a long text or a line break in it must not make the message another.
+const MAX_OBSERVED_CHARS: usize = 200;
+
 /// More warnings than this are counted and no longer listed.
 const MAX_WARNINGS: usize = 10;
 
@@ -21,7 +24,7 @@ pub fn denial(subject: &Subject<'_>, governing: &[Governing<'_>], verdict: &Verd
         .iter()
         .filter(|it| it.effective_severity() == Severity::Deny)
         .collect();
-    let mut text = format!("{}\n\n", headline(subject, &denying));
+    let mut text = format!("{}\n\n", headline(subject, denying.iter().copied()));
     for violation in &denying {
         text.push_str(&block(violation));
     }
@@ -37,20 +40,24 @@ pub fn denial(subject: &Subject<'_>, governing: &[Governing<'_>], verdict: &Verd
 }
 
 /// `Deployment agents/api breaks SecurityPolicy agents/magsag in 2 places: root user, wildcard CORS`
-fn headline(subject: &Subject<'_>, denying: &[&Violation]) -> String {
-    let mut policies: Vec<String> = denying
+#[must_use]
+pub fn headline<'v>(
+    subject: &dyn std::fmt::Display,
+    violations: impl IntoIterator<Item = &'v Violation>,
+) -> String {
+    let violations: Vec<&Violation> = violations.into_iter().collect();
+    let mut policies: Vec<String> = violations
         .iter()
         .flat_map(|it| &it.policies)
         .map(ToString::to_string)
         .collect();
     policies.sort();
     policies.dedup();
-    let mut titles: Vec<&str> = denying.iter().map(|it| rules::rule(it.rule).title).collect();
+    let mut titles: Vec<&str> = violations.iter().map(|it| rules::rule(it.rule).title).collect();
     titles.dedup();
-    let places = if denying.len() == 1 {
-        "1 place".to_owned()
-    } else {
-        format!("{} places", denying.len())
+    let places = match violations.len() {
+        1 => "1 place".to_owned(),
+        count => format!("{count} places"),
     };
     format!(
         "{subject} breaks {} in {places}: {}",
@@ -64,7 +71,7 @@ fn block(violation: &Violation) -> String {
         "  [{}] {}\n    observed: {}    required: {}\n    fix: {}\n",
         violation.rule,
         violation.path.display(),
-        violation.observed,
+        shorten(&violation.observed.to_string(), MAX_OBSERVED_CHARS),
         violation.required,
         violation.remedy
     )
@@ -98,14 +105,24 @@ pub fn warnings(verdict: &Verdict) -> Vec<String> {
             let before = if it.ratcheted { " (was there before)" } else { "" };
             format!(
                 "[{}] {}: {}{before}, required: {}",
-                it.rule, it.path, it.observed, it.required
+                it.rule,
+                it.path.within_template(),
+                it.observed,
+                it.required
             )
         });
     let unknown = verdict
         .unknowns
         .iter()
         .filter(|it| it.severity >= Severity::Warn)
-        .map(|it| format!("[{}] {}: not judged, {}", it.rule, it.path, it.cause));
+        .map(|it| {
+            format!(
+                "[{}] {}: not judged, {}",
+                it.rule,
+                it.path.within_template(),
+                it.cause
+            )
+        });
     limit_warnings(broken.chain(unknown).collect())
 }
 
@@ -116,7 +133,7 @@ pub fn limit_warnings(all: Vec<String>) -> Vec<String> {
     let mut warnings: Vec<String> = all
         .into_iter()
         .take(MAX_WARNINGS)
-        .map(|it| shorten(&it))
+        .map(|it| shorten(&it, MAX_WARNING_CHARS))
         .collect();
     if hidden > 0 {
         warnings.push(format!("and {hidden} more"));
@@ -124,17 +141,16 @@ pub fn limit_warnings(all: Vec<String>) -> Vec<String> {
     warnings
 }
 
-/// The API server drops a warning with a control character in it, silently.
-fn shorten(text: &str) -> String {
-    let clean: Vec<char> = text.chars().filter(|it| !it.is_control()).collect();
-    if clean.len() <= MAX_WARNING_CHARS {
-        return clean.into_iter().collect();
+/// Without control characters, at which the API server would drop a warning silently, and with at most `limit`
+/// characters.
+fn shorten(text: &str, limit: usize) -> String {
+    let mut clean = text.chars().filter(|it| !it.is_control());
+    let mut short: String = clean.by_ref().take(limit).collect();
+    if clean.next().is_some() {
+        short.pop();
+        short.push('…');
     }
-    clean
-        .into_iter()
-        .take(MAX_WARNING_CHARS - 1)
-        .chain(['…'])
-        .collect()
+    short
 }
 
 /// The text of a refusal that is our fault: which facts could not be read, and what to do.

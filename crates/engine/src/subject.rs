@@ -230,6 +230,17 @@ impl<'a> Subject<'a> {
             .item(index, Some(&variable.name))
     }
 
+    /// Where a variable would be added that one of the main containers must have: the list of containers itself,
+    /// unless there is only one, so that the order of containers says nothing.
+    #[must_use]
+    pub(crate) fn new_variable_path(&self) -> FieldPath {
+        let mut main = self.containers().filter(|it| it.kind == ContainerKind::Main);
+        match (main.next(), main.next()) {
+            (Some(it), None) => self.container_path(&it).field("env"),
+            _ => self.pod_spec_path().field("containers"),
+        }
+    }
+
     /// Every container of every kind: init, main, ephemeral.
     pub fn containers(&self) -> impl Iterator<Item = ContainerRef<'_, 'a>> {
         self.pod().into_iter().flat_map(|(_, spec)| containers(spec))

@@ -74,8 +74,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
             fn visit_string<E: Error>(self, text: String) -> Result<Self::Value, E> {
                 Ok(Text(Cow::Owned(text)))
             }
+
+            // The API server reads `null` among labels or arguments as an empty text.
+            fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+                Ok(Text::default())
+            }
         }
 
-        deserializer.deserialize_str(TextVisitor)
+        deserializer.deserialize_any(TextVisitor)
     }
 }

@@ -49,6 +49,10 @@ impl<'w> Iterator for Words<'w> {
             return (!whole.is_empty()).then_some(Cow::Borrowed(whole));
         }
         self.rest = self.rest.trim_start_matches(ends_word);
+        // A line that goes on.
+        while let Some(rest) = self.rest.strip_prefix("\\\n") {
+            self.rest = rest.trim_start_matches(ends_word);
+        }
         if self.rest.is_empty() {
             return None;
         }
@@ -90,8 +94,7 @@ fn without_quotes(word: &str) -> Cow<'_, str> {
     let mut chars = word.chars();
     while let Some(it) = chars.next() {
         match quote {
-            // A line that goes on: nothing of it is left.
-            _ if it == '\\' && quote != Some('\'') => text.extend(chars.next().filter(|next| *next != '\n')),
+            _ if it == '\\' && quote != Some('\'') => text.extend(chars.next()),
             Some(open) if open == it => quote = None,
             None if matches!(it, '"' | '\'') => quote = Some(it),
             _ => text.push(it),
@@ -125,7 +128,6 @@ mod tests {
                 "app",
                 "--allow-origin",
                 "*",
-                "\n",
                 "--b=a b",
                 "tee",
                 "log"

@@ -7,6 +7,10 @@
     clippy::panic,
     reason = "a test fails by panicking"
 )]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "fixtures are files; only the crate itself reads none"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +18,7 @@ use std::sync::Arc;
 
 use portcullis_api::{Enforcement, RuleId, SecurityPolicy};
 use portcullis_engine::mutation::{self, Scope};
+use portcullis_engine::path::{FieldPath, Segment};
 use portcullis_engine::{
     CompiledPolicy, ConfigMapFact, Fact, Facts, KeyFact, SecretFact, Subject, evaluate, render, rules, select,
 };
@@ -121,7 +126,7 @@ fn fixture(#[files("fixtures/**/*.yaml")] path: PathBuf) {
     );
     for violation in &verdict.violations {
         assert!(
-            resolves(&fixture.object, &violation.path.indexed()),
+            resolves(&fixture.object, &violation.path),
             "{} does not resolve",
             violation.path.indexed()
         );
@@ -151,22 +156,21 @@ fn parts(path: &Path) -> (RuleId, String, String) {
 }
 
 /// Whether the path leads to something in the object, or to a field that could be set on something in it.
-fn resolves(object: &Value, path: &str) -> bool {
+fn resolves(object: &Value, path: &FieldPath) -> bool {
     let mut current = object;
-    let pointer = path.replace('[', ".[");
-    let steps: Vec<&str> = pointer.split('.').collect();
-    for step in steps {
-        let next = match step.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
-            Some(index) => match index.parse::<usize>() {
-                Ok(index) => current.get(index),
-                Err(_) => return true,
-            },
-            None => current.get(step),
+    for step in path.segments() {
+        let next = match step {
+            Segment::Field(name) => current.get(name.as_ref()),
+            Segment::Item { index, .. } => current.get(index),
+            Segment::Key(key) => current.get(key),
         };
         match next {
             Some(value) => current = value,
             // An unset field of something that is there, and what would lie below it.
-            None => return (current.is_object() || current.is_null()) && !step.starts_with('['),
+            None => {
+                let is_field = !matches!(step, Segment::Item { .. });
+                return (current.is_object() || current.is_null()) && is_field;
+            }
         }
     }
     true

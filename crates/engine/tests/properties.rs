@@ -1,9 +1,5 @@
 //! What holds for every object: nothing panics, the order of containers does not matter, and each path leads somewhere.
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod random;
 

@@ -97,11 +97,6 @@ impl Document {
         self.text("/kind")
     }
 
-    /// Whether it is of this group and kind.
-    pub(super) fn is(&self, group: &str, kind: &str) -> bool {
-        self.group() == group && self.kind() == kind
-    }
-
     /// The items of a `kind: List`, or the document itself.
     fn unwrap_list(self) -> Vec<Self> {
         let is_list = self.group().is_empty() && self.kind() == "List";

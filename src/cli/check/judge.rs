@@ -136,14 +136,12 @@ impl<'d> Judgement<'d> {
 
 /// What serde says of a wrong type quotes the value, which may be a credential.
 fn wrong_type(document: &Document) -> String {
-    let place = document.locate("");
-    let name = format!("{place}: {} {}", document.kind(), document.text("/metadata/name"));
-    match unquoted_variable(&document.value, "") {
-        Some(path) => format!(
-            "{name}: `{path}` at {} must be a string: put quotes around it",
-            document.locate(&path)
-        ),
-        None => format!("{name} cannot be read: a field has another type than Kubernetes gives it"),
+    let path = unquoted_variable(&document.value, "");
+    let place = document.locate(path.as_deref().unwrap_or_default());
+    let (kind, name) = (document.kind(), document.text("/metadata/name"));
+    match path {
+        Some(path) => format!("{place}: {kind} {name}: `{path}` must be a string: put quotes around it"),
+        None => format!("{place}: {kind} {name}: a field has another type than Kubernetes gives it"),
     }
 }
 

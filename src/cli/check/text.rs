@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
 use portcullis_api::Severity;
-use portcullis_engine::{Violation, rules};
+use portcullis_engine::render;
 
 use super::json::Summary;
 use super::judge::Judged;
@@ -98,31 +98,12 @@ fn write_object(out: &mut dyn Write, judged: &Judged<'_>, paint: Paint) -> io::R
     writeln!(out, "  help: {}\n", help(judged))
 }
 
-/// `Deployment agents/api breaks SecurityPolicy agents/magsag in 2 places: root user, wildcard CORS`
 fn headline(judged: &Judged<'_>) -> String {
     let violations = &judged.verdict.violations;
     if violations.is_empty() {
         return format!("{} could not be judged in full", judged.subject);
     }
-    let mut policies: Vec<String> = violations
-        .iter()
-        .flat_map(|it| &it.policies)
-        .map(ToString::to_string)
-        .collect();
-    policies.sort();
-    policies.dedup();
-    let mut titles: Vec<&str> = violations.iter().map(title).collect();
-    titles.dedup();
-    let places = match violations.len() {
-        1 => "1 place".to_owned(),
-        count => format!("{count} places"),
-    };
-    let (subject, policies, titles) = (&judged.subject, policies.join(" and "), titles.join(", "));
-    format!("{subject} breaks {policies} in {places}: {titles}")
-}
-
-fn title(violation: &Violation) -> &'static str {
-    rules::rule(violation.rule).title
+    render::headline(&judged.subject, violations)
 }
 
 /// Whom to ask, and the page of the last rule.

@@ -22,8 +22,8 @@ pub(super) struct Position {
 impl From<Location> for Position {
     fn from(location: Location) -> Self {
         Self {
-            line: location.line().into(),
-            column: location.column().into(),
+            line: location.line(),
+            column: location.column(),
         }
     }
 }

@@ -33,7 +33,15 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     let allowed = allowed(context);
     if let Some(it) = of_ingress(context) {
         let value = it.value.unwrap_or("*");
-        check_text(context, it.path, Form::IngressOrigins, None, value, allowed, findings);
+        check_text(
+            context,
+            it.path,
+            Form::IngressOrigins,
+            None,
+            value,
+            allowed,
+            findings,
+        );
     }
     for setting in settings(context) {
         check_setting(context, &setting, allowed, findings);
@@ -85,11 +93,16 @@ fn check_text(
     let Some(offending) = offending(form, text, allowed) else {
         return;
     };
-    let required = match allowed {
-        Some(_) => origins::required(allowed),
-        None => "full origins, such as https://app.example.com".to_owned(),
+    let (required, fix) = match allowed {
+        Some(_) => (
+            origins::required(allowed),
+            "remove it, or add it to http.cors.allowedOrigins of the policy",
+        ),
+        None => (
+            "full origins, such as https://app.example.com".to_owned(),
+            "write each origin with its scheme and without a path",
+        ),
     };
-    let fix = "list each origin with scheme and host, or add it to the policy's http.cors.allowedOrigins";
     findings.violation(path, origins::shown(label, &offending), required, fix);
 }
 
@@ -100,14 +113,19 @@ fn is_left_to_wildcard(context: &Context<'_, '_>) -> bool {
 
 /// The part of a value that is no full origin out of the list; `None` where all of it is.
 fn offending(form: Form, text: &str, allowed: Option<&[String]>) -> Option<String> {
-    let normal: Option<Vec<String>> = allowed.map(|it| it.iter().filter_map(|it| origins::normal(it)).collect());
+    let normal: Option<Vec<String>> =
+        allowed.map(|it| it.iter().filter_map(|it| origins::normal(it)).collect());
     let is_fine = |origin: Option<String>| match (&normal, origin) {
         (Some(normal), Some(origin)) => normal.contains(&origin),
         (None, origin) => origin.is_some(),
         (Some(_), None) => false,
     };
     let bad: Vec<String> = match form {
-        Form::AllowAll => origins::is_true(text).then(|| text.to_owned()).into_iter().collect(),
+        Form::AllowAll => origins::is_true(text)
+            .then(|| text.to_owned())
+            .into_iter()
+            .collect(),
+        Form::UntriedPatterns => vec![text.to_owned()],
         Form::Patterns if text.trim().is_empty() || normal.is_none() => Vec::new(),
         Form::Patterns => pattern::patterns(text)
             .into_iter()
@@ -132,29 +150,47 @@ fn check_set(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     if !context.components.iter().any(|it| it.role == Role::HttpService) {
         return;
     }
-    let mut unset = None;
-    let mut unknown = None;
-    for it in context.subject.containers().filter(|it| it.kind == ContainerKind::Main) {
+    let mut empty = Vec::new();
+    let mut unknown = Vec::new();
+    for it in context
+        .subject
+        .containers()
+        .filter(|it| it.kind == ContainerKind::Main)
+    {
         match state(context, &it, name) {
             State::Set => return,
-            State::Unset(path, observed) => unset = unset.or(Some((path, observed))),
-            State::Unknown(path, fact, cause) => unknown = unknown.or(Some((path, fact, cause))),
+            State::Unset => {}
+            State::Empty(path) => empty.push(path),
+            State::Unknown(path, fact, cause) => unknown.push((path, fact, cause)),
         }
     }
-    match (unknown, unset) {
-        (Some((path, fact, cause)), _) => findings.unknown(path, fact, cause),
-        (None, Some((path, observed))) => {
-            let required = origins::required(allowed(context));
-            findings.violation(path, observed, required, format!("set {name} to the list of origins"));
-        }
-        (None, None) => {}
+    // The same place whatever the order of the containers.
+    if let Some((path, fact, cause)) = unknown.into_iter().min_by_key(|(path, ..)| path.display()) {
+        return findings.unknown(path, fact, cause);
     }
+    let (path, observed) = match empty.into_iter().min_by_key(FieldPath::display) {
+        Some(path) => (path, Observed::Shown("empty".to_owned())),
+        None => match context.subject.pod() {
+            Some((_, spec)) if !spec.containers.is_empty() => {
+                (context.subject.new_variable_path(), Observed::Unset(""))
+            }
+            _ => return,
+        },
+    };
+    let required = origins::required(allowed(context));
+    findings.violation(
+        path,
+        observed,
+        required,
+        format!("set {name} to the list of origins"),
+    );
 }
 
 /// Whether one container sets the policy's variable.
 enum State {
     Set,
-    Unset(FieldPath, Observed),
+    Unset,
+    Empty(FieldPath),
     Unknown(FieldPath, FactKey, String),
 }
 
@@ -168,7 +204,7 @@ fn state(context: &Context<'_, '_>, it: &ContainerRef<'_, '_>, name: &str) -> St
             Some((index, fact, cause)) => {
                 State::Unknown(source_path(context, it, index), fact, cause.to_string())
             }
-            None => State::Unset(path.field("env"), Observed::Shown(format!("{name} unset"))),
+            None => State::Unset,
         };
     };
     match &variable.value {
@@ -177,7 +213,7 @@ fn state(context: &Context<'_, '_>, it: &ContainerRef<'_, '_>, name: &str) -> St
                 Place::Env(index) => path.field("env").item(index, Some(name)),
                 Place::EnvFrom(index) => source_path(context, it, index),
             };
-            State::Unset(path, Observed::Shown("empty".to_owned()))
+            State::Empty(path)
         }
         Value::Unknown { fact, cause } => State::Unknown(path.field("env"), fact.clone(), cause.to_string()),
         _ => State::Set,

@@ -55,6 +55,7 @@ pub(super) fn is_wildcard(form: Form, text: &str, allowed: Option<&[String]>) ->
         Form::Origins => origins::entries(text).iter().any(|it| origins::is_wildcard(it)),
         Form::IngressOrigins => origins::entries(text).iter().any(|it| origins::is_everything(it)),
         Form::Patterns => !text.trim().is_empty() && pattern::lets_strangers_in(text, allowed),
+        Form::UntriedPatterns => true,
         Form::AllowAll => origins::is_true(text),
     }
 }
@@ -62,7 +63,9 @@ pub(super) fn is_wildcard(form: Form, text: &str, allowed: Option<&[String]>) ->
 fn report(setting: &Setting<'_>, text: &str, allowed: Option<&[String]>, findings: &mut Findings<'_>) {
     let fix = match setting.form {
         Form::AllowAll => "set it to false and list each origin",
-        Form::Patterns => "list each origin, or anchor the expression with ^ and $ and escape its dots",
+        Form::Patterns | Form::UntriedPatterns => {
+            "list each origin, or anchor the expression with ^ and $ and escape its dots"
+        }
         Form::Origins | Form::IngressOrigins => "list each origin",
     };
     let observed = origins::shown(setting.label.as_deref(), text);

@@ -7,6 +7,8 @@ pub(super) enum Form {
     Origins,
     /// One or more regular expressions for origins.
     Patterns,
+    /// Regular expressions beyond those that are tried in one object.
+    UntriedPatterns,
     /// A switch that allows every origin.
     AllowAll,
     /// The list of an Ingress, in which a wildcard stands for one level of subdomains.
@@ -100,21 +102,43 @@ mod tests {
         ] {
             assert_eq!(of_variable(name, None), Some(Form::Origins), "{name}");
         }
-        assert_eq!(of_variable("DJANGO_CORS_ALLOW_ALL_ORIGINS", None), Some(Form::AllowAll));
-        assert_eq!(of_variable("CORS_ALLOWED_ORIGIN_REGEXES", None), Some(Form::Patterns));
-        assert_eq!(of_variable("WEB_CLIENTS", Some("WEB_CLIENTS")), Some(Form::Origins));
+        assert_eq!(
+            of_variable("DJANGO_CORS_ALLOW_ALL_ORIGINS", None),
+            Some(Form::AllowAll)
+        );
+        assert_eq!(
+            of_variable("CORS_ALLOWED_ORIGIN_REGEXES", None),
+            Some(Form::Patterns)
+        );
+        assert_eq!(
+            of_variable("WEB_CLIENTS", Some("WEB_CLIENTS")),
+            Some(Form::Origins)
+        );
     }
 
     #[test]
     fn other_names_are_not() {
-        for name in ["ALLOWED_HOSTS", "DEBUG", "ORIGIN", "DISALLOWED_ORIGINS", "CORS", "CORS_ALLOW_METHODS"] {
+        for name in [
+            "ALLOWED_HOSTS",
+            "DEBUG",
+            "ORIGIN",
+            "DISALLOWED_ORIGINS",
+            "CORS",
+            "CORS_ALLOW_METHODS",
+        ] {
             assert_eq!(of_variable(name, None), None, "{name}");
         }
     }
 
     #[test]
     fn flags_have_more_names() {
-        for name in ["cors-origins", "allow-origin", "cors", "Dcors", "Dcors.allowed-origins"] {
+        for name in [
+            "cors-origins",
+            "allow-origin",
+            "cors",
+            "Dcors",
+            "Dcors.allowed-origins",
+        ] {
             assert_eq!(of_flag(name, None), Some(Form::Origins), "{name}");
         }
         assert_eq!(of_flag("origin", None), None);

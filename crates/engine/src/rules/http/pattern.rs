@@ -12,13 +12,13 @@ const FOREIGN: &[&str] = &[
 ];
 
 /// Longest pattern that is tried, in bytes: it is the object's author who wrote it.
-const MAX_PATTERN: usize = 1024;
+const MAX_PATTERN: usize = 512;
 
 /// Bound on a compiled pattern, in bytes.
-const MAX_COMPILED: usize = 256 * 1024;
+const MAX_COMPILED: usize = 64 * 1024;
 
 /// More patterns than this in one value are not tried.
-const MAX_PATTERNS: usize = 32;
+const MAX_PATTERNS: usize = 16;
 
 /// Whether a value with one or more patterns lets a stranger's origin in. A pattern that cannot be tried, such as one
 /// with look-around, is taken for one that does.
@@ -55,7 +55,9 @@ pub(super) fn patterns(text: &str) -> Vec<Cow<'_, str>> {
     if let Ok(list) = serde_json::from_str::<Vec<String>>(text) {
         return list.into_iter().map(Cow::Owned).collect();
     }
-    let inner = text.strip_prefix(['[', '(']).and_then(|it| it.strip_suffix([']', ')']));
+    let inner = text
+        .strip_prefix(['[', '('])
+        .and_then(|it| it.strip_suffix([']', ')']));
     if let Some(inner) = inner.map(str::trim)
         && inner.trim_start_matches('r').starts_with(['\'', '"'])
     {
@@ -85,7 +87,11 @@ fn compile(pattern: &str) -> Option<Regex> {
 
 fn matches_stranger(regex: &Regex, allowed: &[String]) -> bool {
     let matches = |it: &str| regex.is_match(it.as_bytes());
-    FOREIGN.iter().any(|it| matches(it)) || allowed.iter().flat_map(|it| lookalikes(it)).any(|it| matches(&it))
+    FOREIGN.iter().any(|it| matches(it))
+        || allowed
+            .iter()
+            .flat_map(|it| lookalikes(it))
+            .any(|it| matches(&it))
 }
 
 /// Origins that a missing anchor or an unescaped dot mistakes for `origin`.
@@ -130,18 +136,16 @@ mod tests {
     #[case(r"^https://app\.example\.com$")]
     #[case(r"^https://[a-z]{1,3}\.example\.com$")]
     #[case(r#"["^https://app\\.example\\.com$"]"#)]
-    #[case("")]
     fn anchored_and_escaped_patterns_do_not(#[case] text: &str) {
-        if text.is_empty() {
-            // An empty expression matches everything, an empty variable sets none.
-            return assert!(patterns(text) == [""]);
-        }
         assert!(!lets_strangers_in(text, Some(&allowed())), "{text}");
     }
 
     #[test]
     fn a_pattern_for_one_origin_is_that_origin() {
-        assert_eq!(only_origin(r"^https://app\.example\.com$").as_deref(), Some("https://app.example.com"));
+        assert_eq!(
+            only_origin(r"^https://app\.example\.com$").as_deref(),
+            Some("https://app.example.com")
+        );
         assert_eq!(only_origin(r"^https://app.example\.com$"), None);
         assert_eq!(only_origin(r"^https://\w$"), None);
     }

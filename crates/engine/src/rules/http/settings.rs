@@ -19,6 +19,10 @@ const NGINX_ORIGIN: &str = "nginx.ingress.kubernetes.io/cors-allow-origin";
 /// Whether credentials are allowed in ingress-nginx; absent means yes.
 const NGINX_CREDENTIALS: &str = "nginx.ingress.kubernetes.io/cors-allow-credentials";
 
+/// More settings with regular expressions than this are not tried: each costs up to a millisecond, and it is the
+/// object's author who writes them.
+const MAX_PATTERNS: usize = 32;
+
 /// One place that sets allowed origins.
 #[derive(Debug)]
 pub(super) struct Setting<'s> {
@@ -42,6 +46,10 @@ pub(super) fn settings<'s>(context: &Context<'s, '_>) -> Vec<Setting<'s>> {
         let environment = Environment::new(it.container, context.facts);
         of_variables(context, &it, &environment, &mut settings);
         of_command_line(context, &it, &environment, &mut settings);
+    }
+    let patterns = settings.iter_mut().filter(|it| it.form == Form::Patterns);
+    for excess in patterns.skip(MAX_PATTERNS) {
+        excess.form = Form::UntriedPatterns;
     }
     settings
 }
@@ -122,7 +130,11 @@ fn place(
 }
 
 pub(super) fn source_path(context: &Context<'_, '_>, it: &ContainerRef<'_, '_>, index: usize) -> FieldPath {
-    context.subject.container_path(it).field("envFrom").item(index, None)
+    context
+        .subject
+        .container_path(it)
+        .field("envFrom")
+        .item(index, None)
 }
 
 /// `--cors-origins=*`, `--allow-origin '*'`, also inside the text of a shell, and variables that it sets.
@@ -189,7 +201,9 @@ pub(super) fn of_ingress<'s>(context: &Context<'s, '_>) -> Option<IngressOrigins
         return None;
     }
     Some(IngressOrigins {
-        path: FieldPath::root().fields(&["metadata", "annotations"]).key(NGINX_ORIGIN),
+        path: FieldPath::root()
+            .fields(&["metadata", "annotations"])
+            .key(NGINX_ORIGIN),
         value: value(NGINX_ORIGIN).filter(|it| !it.trim().is_empty()),
         credentials: value(NGINX_CREDENTIALS) != Some("false"),
     })

@@ -1,8 +1,22 @@
-//! no credential stands in plain text.
+//! No credential stands in plain text.
+//!
+//! Reads: `env[].value`, `command`, `args`, annotations of object and pods, and the texts of ConfigMaps that reach
+//! variables. A credential is recognised by the name (declared in the policy, or credential-like), by its own form, as
+//! a password in a URL or in a connection string. A value that is overridden by a later one still stands in the object.
+//! Source: S0-13, S0-19, S0-22, S0-50, S0-68, S0-88, S1-05, S1-06, S1-07, S1-09, S1-76, S2-49, S2-52, S2-53, S4-13,
+//! S4-19, S4-32.
+
+use std::collections::BTreeSet;
 
 use portcullis_api::RuleId;
 
+use super::{commands, credentials, entries};
+use crate::facts::{Fact, FactKey};
+use crate::object::{EnvFrom, EnvVar, Metadata};
+use crate::path::FieldPath;
 use crate::rules::{Context, Findings, Rule, Section, Severities};
+use crate::subject::ContainerRef;
+use crate::verdict::Observed;
 
 pub(in crate::rules) const RULE: Rule = Rule {
     id: RuleId::SecretLiteral,
@@ -14,4 +28,152 @@ pub(in crate::rules) const RULE: Rule = Rule {
     check,
 };
 
-fn check(_context: &Context<'_, '_>, _findings: &mut Findings<'_>) {}
+/// A copy of the whole object: what it repeats is reported where it stands.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+const REQUIRED: &str = "a reference to a Secret";
+
+fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
+    let mut unknown = BTreeSet::new();
+    for it in context.subject.containers() {
+        for (index, variable) in it.container.env.iter().enumerate() {
+            check_variable(context, &it, index, variable, &mut unknown, findings);
+        }
+        for (index, source) in it.container.env_from.iter().enumerate() {
+            check_source(context, &it, index, source, &mut unknown, findings);
+        }
+        check_command_line(context, &it, findings);
+    }
+    let root = FieldPath::root();
+    check_annotations(&context.subject.object().metadata, root, findings);
+    if let (Some((metadata, _)), false) = (context.subject.pod(), context.subject.is_pod()) {
+        check_annotations(metadata, context.subject.template_path(), findings);
+    }
+}
+
+fn declares(context: &Context<'_, '_>, name: &str) -> bool {
+    entries::all(context).iter().any(|it| it.is_named(name))
+}
+
+fn check_variable(
+    context: &Context<'_, '_>,
+    it: &ContainerRef<'_, '_>,
+    index: usize,
+    variable: &EnvVar<'_>,
+    unknown: &mut BTreeSet<FactKey>,
+    findings: &mut Findings<'_>,
+) {
+    let path = || context.subject.env_path(it, index, variable);
+    let name = variable.name.as_str();
+    if let Some(value) = variable.value.as_deref().filter(|it| !it.is_empty())
+        && let Some(what) = credentials::named(name, value, declares(context, name))
+    {
+        let observed = Observed::withheld(what, value);
+        findings.violation(path(), observed, REQUIRED, fix_variable(context, name, "value"));
+    }
+    let source = variable.value_from.as_ref();
+    let Some(reference) = source.and_then(|it| it.config_map_key_ref.as_ref()) else {
+        return;
+    };
+    let path = || path().fields(&["valueFrom", "configMapKeyRef"]);
+    let fact = || FactKey::ConfigMap(reference.name.to_string());
+    match context.facts.config_map(&reference.name) {
+        Fact::Known(map) => {
+            let text = map.data.get(reference.key.as_str()).map_or("", String::as_str);
+            if let Some(what) = credentials::named(name, text, declares(context, name)) {
+                let fix = fix_variable(context, name, "configMapKeyRef");
+                findings.violation(path(), Observed::withheld(what, text), REQUIRED, fix);
+                findings.rests_on(fact());
+            }
+        }
+        Fact::Unknown(cause) if unknown.insert(fact()) => findings.unknown(path(), fact(), &*cause),
+        Fact::Unknown(_) | Fact::Absent => {}
+    }
+}
+
+fn check_source(
+    context: &Context<'_, '_>,
+    it: &ContainerRef<'_, '_>,
+    index: usize,
+    source: &EnvFrom<'_>,
+    unknown: &mut BTreeSet<FactKey>,
+    findings: &mut Findings<'_>,
+) {
+    let Some(reference) = &source.config_map_ref else {
+        return;
+    };
+    let path = || {
+        let path = context.subject.container_path(it).field("envFrom");
+        path.item(index, None).field("configMapRef")
+    };
+    let fact = || FactKey::ConfigMap(reference.name.to_string());
+    let map = match context.facts.config_map(&reference.name) {
+        Fact::Known(map) => map,
+        Fact::Unknown(cause) => {
+            if unknown.insert(fact()) {
+                findings.unknown(path(), fact(), &*cause);
+            }
+            return;
+        }
+        Fact::Absent => return,
+    };
+    for (key, text) in &map.data {
+        let name = format!("{}{key}", source.prefix);
+        if let Some(what) = credentials::named(&name, text, declares(context, &name)) {
+            let observed = Observed::withheld(what, text);
+            let required = format!("{name} from a Secret");
+            findings.violation(
+                path(),
+                observed,
+                required,
+                fix_variable(context, &name, "the ConfigMap's key"),
+            );
+            findings.rests_on(fact());
+        }
+    }
+}
+
+fn check_command_line(context: &Context<'_, '_>, it: &ContainerRef<'_, '_>, findings: &mut Findings<'_>) {
+    for leak in commands::leaks(it.container) {
+        let path = context
+            .subject
+            .container_path(it)
+            .field(leak.field)
+            .item(leak.index, None);
+        let fix = "rotate it, set a variable by secretKeyRef, and write $(NAME) in its place";
+        findings.violation(path, Observed::withheld(leak.what, leak.element), REQUIRED, fix);
+    }
+}
+
+fn check_annotations(metadata: &Metadata<'_>, base: FieldPath, findings: &mut Findings<'_>) {
+    for (key, text) in metadata
+        .annotations
+        .iter()
+        .filter(|(key, _)| key.as_str() != LAST_APPLIED)
+    {
+        if let Some(what) = credentials::anywhere(text) {
+            let path = base
+                .clone()
+                .fields(&["metadata", "annotations"])
+                .key(key.as_str());
+            let fix = "rotate it and remove it: whoever reads the object reads its annotations";
+            findings.violation(path, Observed::withheld(what, text), "no credential", fix);
+        }
+    }
+}
+
+/// Names the declared Secret, or one after the object and the variable.
+fn fix_variable(context: &Context<'_, '_>, name: &str, replaced: &str) -> String {
+    let entry = entries::all(context).iter().find(|it| it.is_named(name));
+    let (secret, key) = match entry {
+        Some(it) => (it.secret.clone(), it.key.clone()),
+        None => {
+            let secret = context.subject.name();
+            let key = name.to_ascii_lowercase().replace('_', "-");
+            (secret.trim_end_matches(['*', '-']).to_owned(), key)
+        }
+    };
+    format!(
+        "rotate it, put the new one into a Secret, and replace {replaced} by valueFrom: {{secretKeyRef: {{name: {secret}, key: {key}}}}}"
+    )
+}

@@ -1,0 +1,211 @@
+//! Whether a text is, or holds, a credential: by its name, by its form, in a URL, in a connection string.
+
+use super::names::{self, Strength};
+use super::shapes;
+
+const BY_NAME: &str = "a literal credential";
+
+const IN_URL: &str = "a password in a URL";
+const IN_PAIRS: &str = "a password in plain text";
+
+/// What the value of variable or flag `name` is, if it is a credential. A name that the policy `declares` is one
+/// whatever it sounds like.
+pub(super) fn named(name: &str, value: &str, declares: bool) -> Option<&'static str> {
+    if value.is_empty() {
+        return None;
+    }
+    if let Some(found) = anywhere(value) {
+        return Some(found);
+    }
+    if declares {
+        return (!is_reference(value)).then_some(BY_NAME);
+    }
+    names::strength(name).and_then(|it| of_strength(it, value))
+}
+
+/// What a value is under a name that says with `strength` that it is a credential.
+pub(super) fn of_strength(strength: Strength, value: &str) -> Option<&'static str> {
+    let is_credential = match strength {
+        Strength::Password => !value.is_empty() && !is_reference(value) && !is_bool(value),
+        Strength::Secret => is_secret(value),
+        Strength::Key => is_secret(value) && is_random(value),
+    };
+    is_credential.then_some(BY_NAME)
+}
+
+/// What a text of any name holds, if it holds a credential.
+pub(super) fn anywhere(text: &str) -> Option<&'static str> {
+    shapes::find(text)
+        .or_else(|| has_password_in_url(text).then_some(IN_URL))
+        .or_else(|| has_password_pair(text).then_some(IN_PAIRS))
+}
+
+/// `scheme://user:password@host`, where the password is none of a reference.
+fn has_password_in_url(text: &str) -> bool {
+    text.match_indices("://").any(|(at, separator)| {
+        let rest = text.get(at + separator.len()..).unwrap_or_default();
+        let end =
+            rest.find(|it: char| it.is_whitespace() || matches!(it, '/' | '?' | '#' | '"' | '\'' | '\\'));
+        let authority = end.and_then(|end| rest.get(..end)).unwrap_or(rest);
+        let password = authority
+            .rsplit_once('@')
+            .and_then(|(user_info, _)| user_info.split_once(':'))
+            .map(|(_, password)| password);
+        password.is_some_and(|it| !it.is_empty() && !is_reference(it))
+    })
+}
+
+/// `Password=…;`, `?password=…`, `-Dspring.datasource.password=…`, `PGPASSWORD=… psql`.
+fn has_password_pair(text: &str) -> bool {
+    if !text.contains('=') {
+        return false;
+    }
+    let parts = text.split(|it: char| it.is_whitespace() || matches!(it, ';' | '&' | '?' | ',' | '"' | '\''));
+    parts.filter_map(|it| it.split_once('=')).any(|(name, value)| {
+        // A name with brackets or a path is an expression of some script, no parameter.
+        let is_name = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'_' | b'-' | b'.');
+        let strength = || names::strength(name).filter(|it| *it >= Strength::Secret);
+        name.bytes().all(is_name) && strength().and_then(|it| of_strength(it, value)).is_some()
+    })
+}
+
+/// Whether a value under a name for secrets can be one.
+fn is_secret(value: &str) -> bool {
+    !value.is_empty()
+        && !is_reference(value)
+        && !is_bool(value)
+        && !is_number(value)
+        && !is_uuid(value)
+        && !is_object(value)
+}
+
+/// `namespace/name`: flags of controllers name Secrets so.
+fn is_object(value: &str) -> bool {
+    let is_name = |it: &str| {
+        !it.is_empty()
+            && it
+                .bytes()
+                .all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || matches!(it, b'-' | b'.'))
+    };
+    value
+        .split_once('/')
+        .is_some_and(|(namespace, name)| is_name(namespace) && is_name(name))
+}
+
+/// Whether the credential itself stands elsewhere: a variable, a template, a path, a store's address, a digest.
+fn is_reference(value: &str) -> bool {
+    const STORES: &[&str] = &[
+        "vault:",
+        "arn:",
+        "op://",
+        "ref+",
+        "ssm:",
+        "gsm:",
+        "akv://",
+        "env:",
+        "env://",
+        "file:",
+        "projects/",
+        "secretsmanager:",
+        "sha256:",
+        "sha384:",
+        "sha512:",
+    ];
+    let value = value.trim();
+    value.contains("$(")
+        || value.contains("${")
+        || value.contains("{{")
+        || value.starts_with(['$', '`', '/', '~', '<', '{'])
+        || value.starts_with("%(")
+        || value.starts_with("./")
+        || value.starts_with("../")
+        || value.get(1..3) == Some(":\\")
+        || value.bytes().all(|it| matches!(it, b'*'))
+        || STORES.iter().any(|it| value.starts_with(it))
+}
+
+fn is_bool(value: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "true", "false", "yes", "no", "on", "off", "none", "null", "enabled", "disabled", "auto", "required",
+        "optional",
+    ];
+    WORDS.iter().any(|it| value.eq_ignore_ascii_case(it))
+}
+
+/// A number, with a unit or not: `3600`, `0.5`, `15m`, `30d`.
+fn is_number(value: &str) -> bool {
+    let digits = value.trim_end_matches(|it: char| it.is_ascii_lowercase());
+    let unit = value.len() - digits.len();
+    unit <= 2
+        && !digits.is_empty()
+        && digits
+            .bytes()
+            .all(|it| it.is_ascii_digit() || matches!(it, b'.' | b'-' | b'_'))
+}
+
+fn is_uuid(value: &str) -> bool {
+    value.len() == 36
+        && value.bytes().enumerate().all(|(at, it)| match at {
+            8 | 13 | 18 | 23 => it == b'-',
+            _ => it.is_ascii_hexdigit(),
+        })
+}
+
+/// Whether a value looks drawn and not thought of: long, one word, letters and digits mixed.
+fn is_random(value: &str) -> bool {
+    value.len() >= 16
+        && !value.contains(|it: char| it.is_whitespace() || matches!(it, '/' | ':' | '.'))
+        && value.bytes().any(|it| it.is_ascii_digit())
+        && value.bytes().any(|it| it.is_ascii_alphabetic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("DB_PASSWORD", "hunter2", BY_NAME)]
+    #[case("DB_PASSWORD", "12345", BY_NAME)]
+    #[case("JWT_SECRET", "changeme", BY_NAME)]
+    #[case("API_KEY", "0123456789abcdef", BY_NAME)]
+    #[case("STRIPE_KEY", "rk0123456789abcdef", BY_NAME)]
+    #[case("DATABASE_URL", "postgresql+asyncpg://app:hunter2@db:5432/app", IN_URL)]
+    #[case("REDIS_URL", "redis://:hunter2@redis:6379/0", IN_URL)]
+    #[case("REDIS_URL", "redis://:hunter2@$(HOST):6379/0", IN_URL)]
+    #[case("JDBC", "jdbc:postgresql://db/app?user=a&password=hunter2", IN_PAIRS)]
+    #[case("CONNECTION", "Server=db;User Id=a;Password=hunter2;", IN_PAIRS)]
+    #[case("JAVA_OPTS", "-Xmx1g -Dspring.datasource.password=hunter2", IN_PAIRS)]
+    fn credentials(#[case] name: &str, #[case] value: &str, #[case] expected: &str) {
+        assert_eq!(named(name, value, false), Some(expected));
+    }
+
+    #[rstest]
+    #[case("DB_PASSWORD", "")]
+    #[case("DB_PASSWORD", "$(PG)")]
+    #[case("DB_PASSWORD", "${PG}")]
+    #[case("DB_PASSWORD", "{{ .Values.password }}")]
+    #[case("DB_PASSWORD", "/run/secrets/pw")]
+    #[case("REQUIRE_PASSWORD", "true")]
+    #[case("AUTH_TOKEN", "3600")]
+    #[case("AUTH_TOKEN", "15m")]
+    #[case("VAULT_SECRET", "123e4567-e89b-12d3-a456-426614174000")]
+    #[case("IMAGE_TOKEN", "sha256:0123456789abcdef")]
+    #[case("DEFAULT_SECRET", "agents/magsag")]
+    #[case("SORT_KEY", "created_at")]
+    #[case("CACHE_KEY", "user-profile-v2-cache")]
+    #[case("REDIS_URL", "redis://host:6379/0")]
+    #[case("REDIS_URL", "redis://$(USER):$(PASSWORD)@redis:6379/0")]
+    #[case("JDBC", "jdbc:postgresql://host/db")]
+    #[case("SCRIPT", "password=$(cat /run/secrets/pw)")]
+    #[case("URL", "https://example.com/?page_size=10")]
+    fn none(#[case] name: &str, #[case] value: &str) {
+        assert_eq!(named(name, value, false), None);
+    }
+
+    #[test]
+    fn a_declared_name_makes_every_literal_a_credential() {
+        assert_eq!(named("MODEL", "plain", true), Some(BY_NAME));
+        assert_eq!(named("MODEL", "$(KEY)", true), None);
+    }
+}

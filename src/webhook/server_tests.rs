@@ -1,0 +1,321 @@
+//! What a hostile or odd client meets: the real server, over real TLS, without a cluster behind it.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::{Args, FromArgMatches};
+use jiff::Timestamp;
+use kube::{Client, Config};
+use rstest::rstest;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls_pki_types::pem::PemObject;
+
+use super::*;
+use crate::facts::Policies;
+use crate::metrics::Metrics;
+use crate::operator::OperatorArgs;
+use crate::webhook::certificates::{Certificates, renew};
+
+const LIMITS: Limits = Limits {
+    body: 8 * 1024 * 1024,
+    handshake: Duration::from_millis(500),
+    head: Duration::from_millis(500),
+    body_time: Duration::from_secs(1),
+};
+
+const REVIEW: &str = r#"{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request":
+    {"uid": "1", "operation": "DELETE", "namespace": "agents", "name": "api", "oldObject": null, "object": null}}"#;
+
+/// A running webhook.
+struct Webhook {
+    address: SocketAddr,
+    certificates: Certificates,
+}
+
+type Connection = StreamOwned<ClientConnection, TcpStream>;
+
+impl Webhook {
+    fn start() -> Result<Self> {
+        let names = BTreeSet::from(["localhost".to_owned()]);
+        let certificates = renew(None, &names, Timestamp::now())?.expect("there were none");
+        let served = Arc::new(Served::default());
+        served.install(&certificates.certificate, &certificates.key)?;
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let handle = Handle::new();
+        tokio::spawn(serve(context()?, served, LIMITS, listener, handle));
+        Ok(Self {
+            address,
+            certificates,
+        })
+    }
+
+    fn tcp(&self) -> Result<TcpStream> {
+        let stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        Ok(stream)
+    }
+
+    fn connect(&self) -> Result<Connection> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(
+            self.certificates.ca_bundle.as_bytes(),
+        )?)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connection = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
+        Ok(StreamOwned::new(connection, self.tcp()?))
+    }
+
+    /// Sends a whole request; status and body of the answer.
+    fn ask(&self, request: &[u8]) -> Result<(u16, String)> {
+        let mut connection = self.connect()?;
+        connection.write_all(request)?;
+        answer_of(&mut connection)
+    }
+}
+
+/// Reads until the server closes; it does not say goodbye where it refuses to read on.
+fn answer_of(connection: &mut Connection) -> Result<(u16, String)> {
+    let mut answer = Vec::new();
+    let mut chunk = [0; 4096];
+    while let Ok(count @ 1..) = connection.read(&mut chunk) {
+        answer.extend_from_slice(&chunk[..count]);
+    }
+    let answer = String::from_utf8(answer)?;
+    let status = answer.split(' ').nth(1).unwrap_or("0").parse()?;
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    Ok((status, body.to_owned()))
+}
+
+fn context() -> Result<Context> {
+    let matches =
+        OperatorArgs::augment_args(clap::Command::new("operator")).try_get_matches_from(["operator"])?;
+    Ok(Context {
+        client: Client::try_from(Config::new("http://127.0.0.1:1".parse()?))?,
+        args: Arc::new(OperatorArgs::from_arg_matches(&matches)?),
+        policies: Arc::new(Policies::new(Vec::new())),
+        watched: Arc::default(),
+        ceiling: Arc::default(),
+        metrics: Arc::new(Metrics::new()?),
+        ca_bundle: watch::channel(None).1,
+    })
+}
+
+fn post(path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+/// Runs blocking code of a client beside the server.
+async fn client<T: Send + 'static>(run: impl FnOnce(&Webhook) -> Result<T> + Send + 'static) -> T {
+    let webhook = Webhook::start().expect("the webhook starts");
+    let result = tokio::task::spawn_blocking(move || run(&webhook)).await;
+    result.expect("the client runs").expect("the client is answered")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r28_a_deletion_is_allowed_with_the_uid_that_was_sent() {
+    let (status, body) = client(|it| it.ask(&post("/validate", JSON, REVIEW.as_bytes()))).await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        body,
+        r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"1","allowed":true}}"#
+    );
+}
+
+#[rstest]
+#[case::content_type(
+    "/validate",
+    "Content-Type: application/yaml\r\n",
+    "{}",
+    415,
+    "the body must be application/json without a content encoding"
+)]
+#[case::no_type(
+    "/validate",
+    "",
+    "{}",
+    415,
+    "the body must be application/json without a content encoding"
+)]
+#[case::gzip(
+    "/validate",
+    "Content-Type: application/json\r\nContent-Encoding: gzip\r\n",
+    "{}",
+    415,
+    "the body must be application/json without a content encoding"
+)]
+#[case::path("/validat", JSON, REVIEW, 404, "")]
+#[case::broken(
+    "/mutate",
+    JSON,
+    "{",
+    400,
+    "the body must be one JSON object: EOF while parsing an object at line 1 column 1"
+)]
+#[case::trailing(
+    "/policies",
+    JSON,
+    "{} {}",
+    400,
+    "the body must be one JSON object: trailing characters at line 1 column 4"
+)]
+#[case::nothing(
+    "/validate",
+    JSON,
+    "{}",
+    400,
+    "`apiVersion` and `kind` must be admission.k8s.io/v1 and AdmissionReview, got `` and ``"
+)]
+#[tokio::test(flavor = "multi_thread")]
+async fn r23_r24_what_is_no_review_is_refused(
+    #[case] path: &'static str,
+    #[case] headers: &'static str,
+    #[case] body: &'static str,
+    #[case] status: u16,
+    #[case] text: &str,
+) {
+    let answer = client(move |it| it.ask(&post(path, headers, body.as_bytes()))).await;
+    assert_eq!(answer, (status, text.to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r24_get_is_refused() {
+    let request = b"GET /validate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert_eq!(client(|it| it.ask(request)).await.0, 405);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r21_a_body_that_states_more_than_8_mib_is_refused_before_it_is_sent() {
+    let head = format!(
+        "POST /validate HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {}\r\n\r\n",
+        LIMITS.body + 1
+    );
+    let answer = client(move |it| it.ask(head.as_bytes())).await;
+    assert_eq!(
+        answer,
+        (413, "the body must have at most 8388608 bytes".to_owned())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r21_a_body_that_grows_beyond_8_mib_is_cut_off() {
+    let status = client(|it| {
+        let mut connection = it.connect()?;
+        let head = "POST /validate HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n";
+        write!(connection, "{head}{JSON}\r\n")?;
+        let mib = vec![b' '; 1024 * 1024];
+        // The server may close while we still send.
+        for _ in 0..9 {
+            let sent = write!(connection, "100000\r\n")
+                .and_then(|()| connection.write_all(&mib))
+                .and_then(|()| connection.write_all(b"\r\n"));
+            if sent.is_err() {
+                break;
+            }
+        }
+        answer_of(&mut connection)
+    })
+    .await
+    .0;
+    assert_eq!(status, 413);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r21_a_body_of_8_mib_is_answered() {
+    let mut body = REVIEW.to_owned();
+    body.push_str(&" ".repeat(LIMITS.body - body.len()));
+    assert_eq!(
+        client(move |it| it.ask(&post("/validate", JSON, body.as_bytes())))
+            .await
+            .0,
+        200
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r25_a_slow_head_ends_the_connection() {
+    let took = client(|it| {
+        let mut connection = it.connect()?;
+        connection.write_all(b"POST /validate HTTP/1.1\r\nHost:")?;
+        connection.flush()?;
+        let started = Instant::now();
+        answer_of(&mut connection).map_or_else(|_| Ok(started.elapsed()), |_| Ok(started.elapsed()))
+    })
+    .await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r25_a_slow_body_is_refused() {
+    let answer = client(|it| {
+        let mut connection = it.connect()?;
+        write!(
+            connection,
+            "POST /validate HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: 100\r\n\r\n{{"
+        )?;
+        answer_of(&mut connection)
+    })
+    .await;
+    assert_eq!(answer, (408, "the body must arrive within 1 s".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r25_a_thousand_idle_connections_keep_nobody_else_waiting() {
+    let (status, took) = client(|it| {
+        let idle: Vec<TcpStream> = (0..1000).map(|_| it.tcp()).collect::<Result<_>>()?;
+        let started = Instant::now();
+        let (status, _) = it.ask(&post("/validate", JSON, REVIEW.as_bytes()))?;
+        drop(idle);
+        Ok((status, started.elapsed()))
+    })
+    .await;
+    assert_eq!(status, 200);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r26_tls_1_1_is_refused() {
+    // A ClientHello of version 1.1 that offers TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA.
+    let body = [&[3, 2][..], &[7; 32], &[0], &[0, 2, 0xc0, 0x13], &[1, 0]].concat();
+    let length = u8::try_from(body.len()).unwrap();
+    let hello = [&[22, 3, 1, 0, length + 4, 1, 0, 0, length][..], &body].concat();
+    let answer = client(move |it| {
+        let mut stream = it.tcp()?;
+        stream.write_all(&hello)?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
+    })
+    .await;
+    // A fatal alert and nothing else.
+    assert_eq!((answer[0], answer[5], answer.len()), (21, 2, 7), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r26_plain_http_is_refused() {
+    let answer = client(|it| {
+        let mut stream = it.tcp()?;
+        stream.write_all(&post("/validate", JSON, REVIEW.as_bytes()))?;
+        let mut answer = Vec::new();
+        // The rest of the request may meet a closed connection.
+        let _ = stream.read_to_end(&mut answer);
+        Ok(answer)
+    })
+    .await;
+    assert!(!answer.starts_with(b"HTTP/"), "{answer:?}");
+}
