@@ -70,7 +70,7 @@ stage_unit() {
         esac
     done
     cargo test --quiet --locked --package portcullis-api --package portcullis-engine
-    cargo test --quiet --locked --package portcullis --bins "${tests[@]}"
+    cargo test --quiet --locked --package portcullis --lib --bins "${tests[@]}"
 }
 
 about_chart() { echo "the chart: lint, unit tests, rendered objects against strict schemas"; }

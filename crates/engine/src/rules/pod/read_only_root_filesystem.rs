@@ -31,7 +31,7 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
         let observed = match it.container.security_context.read_only_root_filesystem {
             Some(true) => continue,
             Some(false) => shown("false"),
-            None => Observed::Unset("which means false"),
+            None => Observed::Unset(""),
         };
         let path = container_field(context, &it, "readOnlyRootFilesystem");
         findings.violation(path, observed, "true", FIX);

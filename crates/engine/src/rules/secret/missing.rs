@@ -5,7 +5,7 @@
 //! Source: S0-13, S0-19, S0-44, S1-08, S1-16, S1-18, S1-19, S1-25, S1-41, S1-58, S1-74, S1-76, S1-77, S1-78, S2-49,
 //! S4-30.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_api::RuleId;
 
@@ -35,6 +35,7 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     };
     let uses = uses(context);
     let mut unknown = BTreeSet::new();
+    let mut absent: BTreeMap<&str, Vec<&Use<'_, '_>>> = BTreeMap::new();
     for it in &uses {
         if it.optional {
             check_optional(context, it, findings);
@@ -42,12 +43,18 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
         }
         match context.facts.secret(it.secret) {
             Fact::Known(_) => {}
-            Fact::Absent => report_absent(context, it, &uses, findings),
+            Fact::Absent => absent.entry(it.secret).or_default().push(it),
             Fact::Unknown(cause) if unknown.insert(it.secret) => {
                 let fact = FactKey::Secret(it.secret.to_owned());
                 findings.unknown(it.path(context.subject), fact, &*cause);
             }
             Fact::Unknown(_) => {}
+        }
+    }
+    for (secret, uses) in absent {
+        let command = remedies::create(context, secret, &uses);
+        for it in uses {
+            report_absent(context, it, &command, findings);
         }
     }
     for entry in entries::all(context)
@@ -58,12 +65,7 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     }
 }
 
-fn report_absent(
-    context: &Context<'_, '_>,
-    it: &Use<'_, '_>,
-    uses: &[Use<'_, '_>],
-    findings: &mut Findings<'_>,
-) {
+fn report_absent(context: &Context<'_, '_>, it: &Use<'_, '_>, command: &str, findings: &mut Findings<'_>) {
     let required = match it.keys {
         Keys::Variable { key, .. } => format!("key `{key}`"),
         Keys::Files(items) => {
@@ -79,7 +81,7 @@ fn report_absent(
         it.path(context.subject),
         Observed::Shown(observed),
         required,
-        remedies::create(context, it.secret, uses),
+        command,
     );
     findings.rests_on(FactKey::Secret(it.secret.to_owned()));
 }

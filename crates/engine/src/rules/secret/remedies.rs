@@ -58,10 +58,10 @@ pub(super) fn name(context: &Context<'_, '_>, secret: &str) -> String {
     }
 }
 
-/// The command that creates `secret` with every key that the subject asks of it.
-pub(super) fn create(context: &Context<'_, '_>, secret: &str, uses: &[Use<'_, '_>]) -> String {
+/// The command that creates `secret` with every key that `uses` ask of it.
+pub(super) fn create(context: &Context<'_, '_>, secret: &str, uses: &[&Use<'_, '_>]) -> String {
     let mut keys: BTreeMap<&str, bool> = BTreeMap::new();
-    for it in uses.iter().filter(|it| it.secret == secret) {
+    for it in uses {
         for key in it.keys.named() {
             *keys.entry(key).or_default() |= can_be_drawn(context, it, key);
         }
@@ -82,8 +82,7 @@ pub(super) fn create(context: &Context<'_, '_>, secret: &str, uses: &[Use<'_, '_
         });
     }
     if keys.is_empty() {
-        let mut wanted = uses.iter().filter(|it| it.secret == secret);
-        command.push_str(&if wanted.any(|it| matches!(it.keys, Keys::AllVariables)) {
+        command.push_str(&if uses.iter().any(|it| matches!(it.keys, Keys::AllVariables)) {
             format!(" --from-env-file=./{secret}.env")
         } else {
             // Each file of the folder becomes a key.
