@@ -6,12 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use portcullis_api::{Enforcement, Severity};
+use portcullis_api::Enforcement;
 use portcullis_engine::mutation::{self, Scope};
 use portcullis_engine::object::Object;
 use portcullis_engine::{
-    CompiledPolicy, Decision, Fact, Facts, Governing, Kind, Subject, Unknown, Verdict, evaluate, references,
-    select,
+    CompiledPolicy, Decision, Fact, Facts, Governing, Kind, Subject, Verdict, evaluate, references, select,
 };
 use tokio::time::Instant;
 
@@ -154,7 +153,7 @@ impl<'r, 'p> Case<'r, 'p> {
         if is_refused(&verdict)
             && let Some(old) = &self.old
         {
-            ratchet(&mut verdict, &self.evaluate(old));
+            verdict.ratchet(&self.evaluate(old));
         }
         verdict
     }
@@ -169,22 +168,10 @@ impl<'r, 'p> Case<'r, 'p> {
         context
             .watched
             .fill(&namespace, references(&owner), &mut self.facts);
-        ratchet(verdict, &self.evaluate(&owner));
+        verdict.ratchet(&self.evaluate(&owner));
     }
 
     fn evaluate(&self, subject: &Subject<'_>) -> Verdict {
         evaluate(&self.governing, subject, &self.facts, self.ceiling)
-    }
-}
-
-/// Lowers what was broken before. A demand that cannot be judged now and could not be judged before rests on the same
-/// fact at the same place: whatever the fact is, the object is no worse.
-fn ratchet(verdict: &mut Verdict, before: &Verdict) {
-    verdict.ratchet(before);
-    for unknown in &mut verdict.unknowns {
-        let key = |it: &Unknown| (it.rule, it.path.within_template(), it.fact.clone());
-        if before.unknowns.iter().any(|old| key(old) == key(unknown)) {
-            unknown.severity = unknown.severity.min(Severity::Warn);
-        }
     }
 }

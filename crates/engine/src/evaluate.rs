@@ -105,11 +105,10 @@ pub fn evaluate(
             };
             let mut findings = Findings::new(policy, *id, severity);
             (rules::rule(*id).check)(&context, &mut findings);
-            if !findings.is_empty() {
-                verdict.merge(&policy.name, findings.violations, findings.unknowns);
-            }
+            verdict.violations.append(&mut findings.violations);
+            verdict.unknowns.append(&mut findings.unknowns);
         }
     }
-    verdict.sort();
+    verdict.settle();
     verdict
 }

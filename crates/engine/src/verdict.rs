@@ -1,6 +1,6 @@
 //! What comes out: all violations, what could not be known, and the decision that follows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use portcullis_api::{RuleId, Severity};
@@ -84,17 +84,19 @@ impl Violation {
         }
     }
 
-    /// Whether `other` is the same violation: same rule at the same place by names, in the pod template of whatever
-    /// kind. A literal that changed is another one.
-    #[must_use]
-    fn is_same(&self, other: &Self) -> bool {
-        let literal = |it: &Self| match it.observed {
+    /// What it is sorted by; equal for the same finding of two policies.
+    fn key(&self) -> (RuleId, &FieldPath, &Observed, &str) {
+        (self.rule, &self.path, &self.observed, &self.required)
+    }
+
+    /// What makes it the same violation in another version of the object or in its owner: the rule, the place by names
+    /// from the pod template on, and for a literal its value, since a changed literal is another violation.
+    fn identity(&self) -> (RuleId, String, Option<u64>) {
+        let literal = match self.observed {
             Observed::Withheld { digest, .. } => Some(digest),
-            _ => None,
+            Observed::Unset(_) | Observed::Shown(_) => None,
         };
-        self.rule == other.rule
-            && literal(self) == literal(other)
-            && self.path.within_template() == other.path.within_template()
+        (self.rule, self.path.within_template(), literal)
     }
 }
 
@@ -113,6 +115,18 @@ pub struct Unknown {
     pub fact: FactKey,
     /// Why it is unknown.
     pub cause: String,
+}
+
+impl Unknown {
+    /// What makes it the same demand in another version of the object or in its owner.
+    fn identity(&self) -> (RuleId, String, &FactKey) {
+        (self.rule, self.path.within_template(), &self.fact)
+    }
+
+    /// What it is sorted by; equal for the same finding of two policies.
+    fn key(&self) -> (RuleId, &FieldPath, &FactKey) {
+        (self.rule, &self.path, &self.fact)
+    }
 }
 
 /// What follows from a verdict.
@@ -194,49 +208,46 @@ impl Verdict {
             .collect()
     }
 
-    /// Marks the violations that `before` had too: they warn and no longer deny.
+    /// Lowers what `before` had too: such a violation warns and no longer denies. A demand that cannot be judged now and
+    /// could not be judged before rests on the same fact at the same place: whatever the fact is, the object is no
+    /// worse.
     pub fn ratchet(&mut self, before: &Self) {
+        let known: HashSet<_> = before.violations.iter().map(Violation::identity).collect();
         for violation in &mut self.violations {
-            violation.ratcheted |= before.violations.iter().any(|old| old.is_same(violation));
+            violation.ratcheted |= known.contains(&violation.identity());
         }
-    }
-
-    /// Adds what was found for one policy: the same finding of two policies becomes one that names both.
-    pub(crate) fn merge(&mut self, policy: &PolicyName, violations: Vec<Violation>, unknowns: Vec<Unknown>) {
-        for found in violations {
-            let same = |it: &&mut Violation| {
-                it.rule == found.rule
-                    && it.path == found.path
-                    && it.observed == found.observed
-                    && it.required == found.required
-            };
-            match self.violations.iter_mut().find(same) {
-                Some(known) => {
-                    known.severity = known.severity.max(found.severity);
-                    known.policies.push(policy.clone());
-                }
-                None => self.violations.push(found),
-            }
-        }
-        for found in unknowns {
-            let same =
-                |it: &&mut Unknown| it.rule == found.rule && it.path == found.path && it.fact == found.fact;
-            match self.unknowns.iter_mut().find(same) {
-                Some(known) => {
-                    known.severity = known.severity.max(found.severity);
-                    known.policies.push(policy.clone());
-                }
-                None => self.unknowns.push(found),
+        let known: HashSet<_> = before.unknowns.iter().map(Unknown::identity).collect();
+        for unknown in &mut self.unknowns {
+            if known.contains(&unknown.identity()) {
+                unknown.severity = unknown.severity.min(Severity::Warn);
             }
         }
     }
 
-    pub(crate) fn sort(&mut self) {
-        self.violations.iter_mut().for_each(|it| it.policies.sort());
-        self.unknowns.iter_mut().for_each(|it| it.policies.sort());
-        self.violations
-            .sort_by(|a, b| (a.rule, &a.path, &a.observed).cmp(&(b.rule, &b.path, &b.observed)));
-        self.unknowns
-            .sort_by(|a, b| (a.rule, &a.path).cmp(&(b.rule, &b.path)));
+    /// Sorts what was found; the same finding of two policies becomes one that names both.
+    pub(crate) fn settle(&mut self) {
+        self.violations.sort_by(|a, b| a.key().cmp(&b.key()));
+        self.violations.dedup_by(|next, kept| {
+            let same = next.key() == kept.key();
+            if same {
+                kept.severity = kept.severity.max(next.severity);
+                kept.policies.append(&mut next.policies);
+            }
+            same
+        });
+        self.unknowns.sort_by(|a, b| a.key().cmp(&b.key()));
+        self.unknowns.dedup_by(|next, kept| {
+            let same = next.key() == kept.key();
+            if same {
+                kept.severity = kept.severity.max(next.severity);
+                kept.policies.append(&mut next.policies);
+            }
+            same
+        });
+        let policies = self.violations.iter_mut().map(|it| &mut it.policies);
+        for policies in policies.chain(self.unknowns.iter_mut().map(|it| &mut it.policies)) {
+            policies.sort();
+            policies.dedup();
+        }
     }
 }

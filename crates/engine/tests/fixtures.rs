@@ -20,7 +20,8 @@ use portcullis_api::{Enforcement, RuleId, SecurityPolicy};
 use portcullis_engine::mutation::{self, Scope};
 use portcullis_engine::path::{FieldPath, Segment};
 use portcullis_engine::{
-    CompiledPolicy, ConfigMapFact, Fact, Facts, KeyFact, SecretFact, Subject, evaluate, render, rules, select,
+    CompiledPolicy, ConfigMapFact, Decision, Fact, Facts, Governing, KeyFact, SecretFact, Subject, Verdict,
+    evaluate, render, rules, select,
 };
 use rstest::rstest;
 use serde::Deserialize;
@@ -134,13 +135,19 @@ fn fixture(#[files("fixtures/**/*.yaml")] path: PathBuf) {
     if expected == "fail" {
         insta::assert_snapshot!(
             format!("{}__{name}", rule.as_str().replace('/', "__")),
-            format!(
-                "{}\n---\n{}",
-                render::denial(&subject, &governing, &verdict),
-                render::warnings(&verdict).join("\n")
-            )
+            shown(&subject, &governing, &verdict)
         );
     }
+}
+
+/// All that kubectl would print.
+fn shown(subject: &Subject<'_>, governing: &[Governing<'_>], verdict: &Verdict) -> String {
+    let refusal = match verdict.decision() {
+        Decision::Deny => render::denial(subject, governing, verdict),
+        Decision::Error => render::our_error(subject, verdict),
+        Decision::Warn | Decision::Allow => "admitted".to_owned(),
+    };
+    format!("{refusal}\n---\n{}", render::warnings(verdict).join("\n"))
 }
 
 /// Rule id, `pass` or `fail`, and name of the case, from its path.

@@ -26,8 +26,14 @@ fn word(severity: Severity) -> &'static str {
 #[test]
 fn default_severities_are_those_of_the_table() {
     for rule in rules::all() {
-        let row = row(rule.id.as_str()).or_else(|| row(FAMILY)).expect("the table has a row");
-        let columns = [Environment::Development, Environment::Staging, Environment::Production];
+        let row = row(rule.id.as_str())
+            .or_else(|| row(FAMILY))
+            .expect("the table has a row");
+        let columns = [
+            Environment::Development,
+            Environment::Staging,
+            Environment::Production,
+        ];
         let severities = columns.map(|it| word(rule.severities.of(it))).join("/");
         assert_eq!(Some(&severities.as_str()), row.get(2), "{}", rule.id);
     }
@@ -36,5 +42,9 @@ fn default_severities_are_those_of_the_table() {
 #[test]
 fn only_controls_of_the_standard_stand_under_its_row() {
     let without_row = rules::all().filter(|it| row(it.id.as_str()).is_none());
-    assert!(without_row.into_iter().all(|it| it.id.as_str().starts_with("pod/")));
+    assert!(
+        without_row
+            .into_iter()
+            .all(|it| it.id.as_str().starts_with("pod/"))
+    );
 }

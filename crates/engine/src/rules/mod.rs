@@ -168,10 +168,6 @@ impl<'c> Findings<'c> {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.violations.is_empty() && self.unknowns.is_empty()
-    }
-
     /// Records a violation: where, what was seen, what is asked for, how to mend it.
     pub fn violation(
         &mut self,
