@@ -124,7 +124,10 @@ fn r04_uninstalling_leaves_definitions_policies_and_what_they_made_and_nothing_e
     eventually(Duration::from_secs(60), || {
         let cluster_wide = "validatingwebhookconfigurations,mutatingwebhookconfigurations,validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,clusterrolebindings";
         let all = cluster.kubectl(&format!("get {cluster_wide} -o name"))?;
-        let ours: Vec<&str> = all.lines().filter(|it| it.contains("portcullis")).collect();
+        let ours: Vec<&str> = all
+            .lines()
+            .filter(|it| it.contains("portcullis") && !it.contains("portcullis-e2e-"))
+            .collect();
         ensure!(ours.is_empty(), "left in the cluster: {ours:?}");
         let own = cluster.kubectl(&format!(
             "get leases,secrets,deployments,pods,services -n {OPERATOR_NAMESPACE} -o name"
