@@ -3,7 +3,7 @@
 mod node;
 
 use anyhow::{Result, bail, ensure};
-use node::{Cluster, cluster, eventually};
+use node::{Cluster, OPERATOR_NAMESPACE, cluster, eventually};
 use std::time::Duration;
 
 /// The policy of the samples, in a namespace of its own and with another enforcement.
@@ -77,6 +77,18 @@ fn network_policies_have_effect_both_ways(cluster: &Cluster) -> Result<()> {
         "a stranger of another namespace is dropped"
     );
     Ok(())
+}
+
+#[test]
+fn helm_test_sees_a_bad_workload_refused_and_leaves_nothing() -> Result<()> {
+    let cluster = cluster()?;
+    let output = cluster.helm(&["test", "portcullis", "--namespace", OPERATOR_NAMESPACE, "--logs"])?;
+    ensure!(output.contains("a bad workload is refused"), "{output}");
+    eventually(Duration::from_secs(30), || {
+        let names = cluster.kubectl("get namespaces,clusterroles -o name")?;
+        ensure!(!names.contains("self-test"), "left: {names}");
+        Ok(())
+    })
 }
 
 #[test]

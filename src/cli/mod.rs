@@ -6,6 +6,7 @@ mod explain;
 mod nearest;
 mod operator;
 mod rules;
+mod self_test;
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Rules(rules::RulesArgs),
     Crds(crds::CrdsArgs),
+    SelfTest(self_test::SelfTestArgs),
 }
 
 /// The form in which results are printed.
@@ -55,6 +57,8 @@ enum Failure {
     Input(Vec<String>),
     #[error("the operator ended")]
     Operator(#[source] anyhow::Error),
+    #[error("the self-test failed")]
+    SelfTest(#[source] anyhow::Error),
 }
 
 /// Runs the subcommand that was asked for: 0 is clean, 1 is a violation of severity Deny, 2 is usage, unreadable input,
@@ -66,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => args.run(),
         Command::Rules(args) => args.run(),
         Command::Crds(args) => args.run(),
+        Command::SelfTest(args) => args.run(),
     };
     match result {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
