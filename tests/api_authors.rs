@@ -1,13 +1,15 @@
 //! The operator never does for an author what the author may not do: the chart's admission policy on a real API server,
 //! without a single replica of the operator.
 
+mod cluster;
 mod helm;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use helm::{Cluster, eventually, refusal_of};
+use cluster::{Cluster, eventually};
+use helm::refusal_of;
 use portcullis_api::ACTING_FIELDS;
 use rstest::rstest;
 use serde_json::{Value, json};

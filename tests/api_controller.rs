@@ -21,19 +21,15 @@ const PUT_BACK: Duration = Duration::from_secs(5);
 static OPERATOR: RwLock<()> = RwLock::new(());
 
 /// The cluster, for a test that lets others run beside it.
-fn beside_others() -> (RwLockReadGuard<'static, ()>, &'static Cluster) {
-    (
-        OPERATOR.read().unwrap_or_else(PoisonError::into_inner),
-        support::cluster(),
-    )
+fn beside_others() -> Result<(RwLockReadGuard<'static, ()>, &'static Cluster)> {
+    let turn = OPERATOR.read().unwrap_or_else(PoisonError::into_inner);
+    Ok((turn, support::cluster()?))
 }
 
 /// The cluster, for a test that stops the operator or looks at what all namespaces share.
-fn alone() -> (RwLockWriteGuard<'static, ()>, &'static Cluster) {
-    (
-        OPERATOR.write().unwrap_or_else(PoisonError::into_inner),
-        support::cluster(),
-    )
+fn alone() -> Result<(RwLockWriteGuard<'static, ()>, &'static Cluster)> {
+    let turn = OPERATOR.write().unwrap_or_else(PoisonError::into_inner);
+    Ok((turn, support::cluster()?))
 }
 
 /// The policy `magsag` with defaults for what `spec` does not state.
@@ -83,6 +79,7 @@ trait Objects {
     fn wait_for(&self, namespace: &str, limit: Duration, condition: &str) -> Result<String>;
     fn network_policies(&self, namespace: &str) -> Result<Vec<String>>;
     fn signal(&self, signal: &str) -> Result<()>;
+    fn holder(&self) -> Result<Value>;
 }
 
 impl Objects for Cluster {
@@ -181,6 +178,12 @@ impl Objects for Cluster {
         }
         anyhow::bail!("no process with {option}")
     }
+
+    /// Who holds the Lease; null when nobody does.
+    fn holder(&self) -> Result<Value> {
+        let lease = self.get(&format!("lease/portcullis -n {OPERATOR_NAMESPACE}"))?;
+        Ok(field(&lease, "/spec/holderIdentity").clone())
+    }
 }
 
 fn flows() -> Value {
@@ -202,7 +205,7 @@ const GENERATED: [&str; 5] = [
 
 #[test]
 fn r46_network_policies_are_generated_put_back_and_pruned() -> Result<()> {
-    let (_turn, cluster) = beside_others();
+    let (_turn, cluster) = beside_others()?;
     cluster.start("kept", &json!({"network": flows()}))?;
     cluster.wait_for("kept", SOON, "Enforced=True Enforced")?;
     assert_eq!(cluster.network_policies("kept")?, GENERATED);
@@ -248,7 +251,7 @@ fn r46_network_policies_are_generated_put_back_and_pruned() -> Result<()> {
 
 #[test]
 fn what_is_generated_goes_with_its_policy() -> Result<()> {
-    let (_turn, cluster) = beside_others();
+    let (_turn, cluster) = beside_others()?;
     cluster.start("gone", &json!({"network": {}}))?;
     cluster.wait_for("gone", SOON, "Enforced=True Enforced")?;
     cluster.kubectl("delete securitypolicies.portcullis.dev/magsag -n gone")?;
@@ -261,7 +264,7 @@ fn what_is_generated_goes_with_its_policy() -> Result<()> {
 
 #[test]
 fn r45_a_networkpolicy_of_the_user_is_left_alone() -> Result<()> {
-    let (_turn, cluster) = beside_others();
+    let (_turn, cluster) = beside_others()?;
     cluster.kubectl("create namespace conflict")?;
     let theirs = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
@@ -294,7 +297,7 @@ fn r45_a_networkpolicy_of_the_user_is_left_alone() -> Result<()> {
 
 #[test]
 fn a_dry_run_writes_nothing_lists_what_it_would_and_takes_back_what_stood() -> Result<()> {
-    let (_turn, cluster) = beside_others();
+    let (_turn, cluster) = beside_others()?;
     let mut network = flows();
     cluster.start("dry", &json!({"network": network}))?;
     cluster.wait_for("dry", SOON, "Enforced=True Enforced")?;
@@ -310,7 +313,7 @@ fn a_dry_run_writes_nothing_lists_what_it_would_and_takes_back_what_stood() -> R
 
 #[test]
 fn a_users_secret_created_after_the_policy_turns_its_status() -> Result<()> {
-    let (_turn, cluster) = beside_others();
+    let (_turn, cluster) = beside_others()?;
     let entries = json!([
         {"name": "api-key", "env": "API_KEY", "components": ["api"], "secretRef": {"name": "magsag", "key": "api-key"}},
         {"name": "db", "env": "DB_PASSWORD", "components": ["redis"], "secretRef": {"name": "db", "key": "password"}},
@@ -365,7 +368,7 @@ fn a_users_secret_created_after_the_policy_turns_its_status() -> Result<()> {
 
 #[test]
 fn a_steady_state_writes_nothing() -> Result<()> {
-    let (_turn, cluster) = alone();
+    let (_turn, cluster) = alone()?;
     let entries = json!([
         {"name": "api-key", "env": "API_KEY", "components": ["api"], "secretRef": {"name": "magsag", "key": "api-key"}},
     ]);
@@ -404,7 +407,7 @@ fn a_steady_state_writes_nothing() -> Result<()> {
 
 #[test]
 fn r12_the_webhook_configuration_is_put_back() -> Result<()> {
-    let (_turn, cluster) = alone();
+    let (_turn, cluster) = alone()?;
     cluster.start("guarded", &json!({}))?;
     cluster.wait_for("guarded", SOON, "Enforced=True Enforced")?;
     for kind in ["validatingwebhookconfiguration", "mutatingwebhookconfiguration"] {
@@ -436,7 +439,7 @@ fn r12_the_webhook_configuration_is_put_back() -> Result<()> {
 
 #[test]
 fn a_namespace_is_listed_while_a_policy_governs_it_and_never_our_own() -> Result<()> {
-    let (_turn, cluster) = alone();
+    let (_turn, cluster) = alone()?;
     cluster.start("listed", &json!({}))?;
     cluster.wait_for("listed", SOON, "Enforced=True Enforced")?;
     let listed = || -> Result<Vec<String>> {
@@ -462,7 +465,7 @@ fn a_namespace_is_listed_while_a_policy_governs_it_and_never_our_own() -> Result
 
 #[test]
 fn an_invalid_policy_leaves_what_it_generated() -> Result<()> {
-    let (_turn, cluster) = alone();
+    let (_turn, cluster) = alone()?;
     cluster.start("invalid", &json!({"network": flows()}))?;
     cluster.wait_for("invalid", SOON, "Enforced=True Enforced")?;
     let network = json!({"flows": [
@@ -480,7 +483,7 @@ fn an_invalid_policy_leaves_what_it_generated() -> Result<()> {
 
 #[test]
 fn existing_workloads_are_audited_and_counted() -> Result<()> {
-    let (_turn, cluster) = beside_others();
+    let (_turn, cluster) = beside_others()?;
     cluster.kubectl("create namespace audited")?;
     let deployment = |name: &str, part_of: &str, security: Value| {
         json!({
@@ -513,7 +516,7 @@ fn existing_workloads_are_audited_and_counted() -> Result<()> {
 
 #[test]
 fn a_selector_that_matches_nothing_is_named() -> Result<()> {
-    let (_turn, cluster) = beside_others();
+    let (_turn, cluster) = beside_others()?;
     cluster.start("empty", &json!({}))?;
     let message = cluster.wait_for("empty", SOON, "Ready=True NoWorkloads")?;
     assert_eq!(
@@ -525,7 +528,7 @@ fn a_selector_that_matches_nothing_is_named() -> Result<()> {
 
 #[test]
 fn the_ceiling_is_shown_in_the_policys_condition() -> Result<()> {
-    let (_turn, cluster) = alone();
+    let (_turn, cluster) = alone()?;
     cluster.start("capped", &json!({}))?;
     cluster.wait_for("capped", SOON, "Enforced=True Enforced")?;
     let set = |ceiling: &str| {
@@ -544,13 +547,10 @@ fn the_ceiling_is_shown_in_the_policys_condition() -> Result<()> {
 
 #[test]
 fn r07_a_paused_leader_is_replaced_and_writes_nothing_once_resumed() -> Result<()> {
-    let (_turn, cluster) = alone();
+    let (_turn, cluster) = alone()?;
     cluster.start("led", &json!({"network": {}}))?;
     cluster.wait_for("led", SOON, "Enforced=True Enforced")?;
-    let holder = || -> Result<Value> {
-        let lease = cluster.get(&format!("lease/portcullis -n {OPERATOR_NAMESPACE}"))?;
-        Ok(lease["spec"]["holderIdentity"].clone())
-    };
+    let holder = || cluster.holder();
     let first = holder()?;
     let _second = Replica(cluster.operator(free_port()?, free_port()?, "second.log")?);
     sleep(Duration::from_secs(3));
@@ -593,8 +593,47 @@ fn r07_a_paused_leader_is_replaced_and_writes_nothing_once_resumed() -> Result<(
 }
 
 #[test]
+fn r06_a_leader_that_is_told_to_end_gives_the_lease_back() -> Result<()> {
+    let (_turn, cluster) = alone()?;
+    let first = cluster.holder()?;
+    let metrics_port = free_port()?;
+    let mut second = Replica(cluster.operator(free_port()?, metrics_port, "ended.log")?);
+    cluster.wait_ready(metrics_port)?;
+    cluster.signal("STOP")?;
+    let taken = eventually(Duration::from_secs(15), || {
+        let holder = cluster.holder()?;
+        ensure!(holder != first && !holder.is_null(), "still {holder}");
+        Ok(holder)
+    });
+    cluster.signal("CONT")?;
+    let taken = taken?;
+    let leader = |port| -> Result<bool> {
+        let metrics = cluster.probe(port, "/metrics")?;
+        Ok(metrics.lines().any(|it| it == "portcullis_leader 1"))
+    };
+    eventually(PUT_BACK, || {
+        ensure!(leader(metrics_port)?, "the second replica says that it leads");
+        ensure!(!leader(cluster.metrics_port)?, "the first one says so no more");
+        Ok(())
+    })?;
+    // Just renewed: left alone it would hold for another five seconds at least.
+    let id = second.0.id().to_string();
+    let told = Command::new("kill").args(["-TERM", &id]).status()?;
+    ensure!(told.success(), "kill -TERM {id}");
+    eventually(Duration::from_secs(3), || {
+        let holder = cluster.holder()?;
+        ensure!(holder != taken && !holder.is_null(), "still {holder}");
+        Ok(())
+    })?;
+    let status = second.0.wait()?;
+    ensure!(status.success(), "{status}: {}", cluster.log("ended.log"));
+    ensure!(leader(cluster.metrics_port)?, "the first replica leads again");
+    Ok(())
+}
+
+#[test]
 fn r05_without_its_definition_nothing_is_refused_and_with_it_all_comes_back() -> Result<()> {
-    let (_turn, cluster) = alone();
+    let (_turn, cluster) = alone()?;
     cluster.start("undefined", &json!({}))?;
     cluster.wait_for("undefined", SOON, "Enforced=True Enforced")?;
     cluster.kubectl("delete crd securitypolicies.portcullis.dev")?;
@@ -608,11 +647,28 @@ fn r05_without_its_definition_nothing_is_refused_and_with_it_all_comes_back() ->
             cluster.probe(cluster.metrics_port, "/healthz")? == "ok",
             "it goes on"
         );
+        let metrics = cluster.probe(cluster.metrics_port, "/metrics")?;
+        for line in [
+            "portcullis_api_available 0",
+            "portcullis_policies{state=\"accepted\"} 0",
+        ] {
+            ensure!(
+                metrics.lines().any(|it| it == line),
+                "{line} is missing in\n{metrics}"
+            );
+        }
         Ok(())
     });
+    // A replica that starts meanwhile waits for no policy.
+    let metrics_port = free_port()?;
+    let started = cluster.operator(free_port()?, metrics_port, "undefined.log");
+    let ready = started
+        .map(Replica)
+        .and_then(|_second| cluster.wait_ready(metrics_port));
     cluster.kubectl("apply --server-side --force-conflicts -f crds")?;
     cluster.kubectl("wait --for=condition=Established crd/securitypolicies.portcullis.dev --timeout=30s")?;
     without?;
+    ready?;
     cluster.put(&policy("undefined", &json!({})))?;
     cluster
         .wait_for("undefined", SOON * 3, "Enforced=True Enforced")

@@ -1,12 +1,14 @@
 //! What the operator's own account may do, on a real API server: as little as RBAC can say, and what RBAC cannot say by
 //! the chart's admission policy.
 
+mod cluster;
 mod helm;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use helm::{Cluster, OPERATOR_NAMESPACE, eventually, refusal_of};
+use cluster::{Cluster, OPERATOR_NAMESPACE, eventually};
+use helm::refusal_of;
 use rstest::rstest;
 use serde_json::json;
 
@@ -72,13 +74,10 @@ fn r49_the_operators_account_may_do_what_it_needs_and_no_more(
     #[case] right: &str,
     #[case] expected: bool,
 ) -> Result<()> {
-    let answer = cluster()?.kubectl_output(&format!("auth can-i {right} {OPERATOR}"), "")?;
+    let answer = cluster()?.kubectl_printed(&format!("auth can-i {right} {OPERATOR}"), "")?;
     // It warns of what is not there to be had a right to, such as a resource that is misspelt here.
-    assert_eq!(String::from_utf8(answer.stderr)?, "");
-    assert_eq!(
-        String::from_utf8(answer.stdout)?.trim(),
-        if expected { "yes" } else { "no" }
-    );
+    assert_eq!(answer.err, "");
+    assert_eq!(answer.out.trim(), if expected { "yes" } else { "no" });
     Ok(())
 }
 

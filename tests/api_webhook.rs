@@ -76,7 +76,7 @@ const NON_ROOT: &str = "{ runAsNonRoot: true }";
 
 #[test]
 fn three_violations_are_one_denial_that_says_how_to_mend_each() -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     cluster.kubectl("create namespace agents")?;
     cluster.govern(
         "agents",
@@ -103,7 +103,7 @@ fn three_violations_are_one_denial_that_says_how_to_mend_each() -> Result<()> {
 
 #[test]
 fn mode_warn_admits_and_warns_and_mode_audit_says_nothing() -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     let namespace = cluster.governed(&STRICT.replace("enforcement: Deny", "enforcement: Warn"))?;
     let root = pod_spec("{}", "");
     insta::assert_snapshot!(
@@ -126,7 +126,7 @@ fn mode_warn_admits_and_warns_and_mode_audit_says_nothing() -> Result<()> {
 #[case("ReplicationController")]
 #[case("PodTemplate")]
 fn r33_a_root_workload_of_every_kind_is_refused_and_a_good_one_admitted(#[case] kind: &str) -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     let namespace = cluster.governed(STRICT)?;
     let refusal = cluster.refused(&workload(kind, &namespace, "api", &pod_spec("{}", "")))?;
     let headline =
@@ -142,7 +142,7 @@ fn r33_a_root_workload_of_every_kind_is_refused_and_a_good_one_admitted(#[case] 
     "initContainers: [{ name: one, image: i, restartPolicy: Always, securityContext: { runAsUser: 0 } }],"
 )]
 fn r31_init_containers_and_sidecars_are_judged(#[case] containers: &str) -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     let namespace = cluster.governed(STRICT)?;
     let pod =
         pod_spec(NON_ROOT, "").replace("{ securityContext", &format!("{{ {containers} securityContext"));
@@ -156,7 +156,7 @@ fn r31_init_containers_and_sidecars_are_judged(#[case] containers: &str) -> Resu
 
 #[test]
 fn what_was_there_before_scales_restarts_and_changes_but_adds_no_violation() -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     cluster.kubectl("create namespace before")?;
     cluster.admitted(&deployment("before", "api", &pod_spec("{}", "")))?;
     cluster.govern("before", STRICT)?;
@@ -176,7 +176,7 @@ fn what_was_there_before_scales_restarts_and_changes_but_adds_no_violation() -> 
 
 #[test]
 fn pods_of_an_old_deployment_come_back_and_a_claimed_owner_proves_nothing() -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     cluster.kubectl("create namespace old")?;
     cluster.admitted(&deployment("old", "api", &pod_spec("{}", "")))?;
     let pods = || -> Result<Vec<String>> {
@@ -225,7 +225,7 @@ fn pods_of_an_old_deployment_come_back_and_a_claimed_owner_proves_nothing() -> R
 
 #[test]
 fn r31_kubectl_debug_is_refused_when_its_container_breaks_the_policy() -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     let namespace = cluster.governed(STRICT)?;
     let good = pod_spec("{}", ", securityContext: { runAsNonRoot: true }");
     cluster.admitted(&workload("Pod", &namespace, "api", &good))?;
@@ -239,7 +239,7 @@ fn r31_kubectl_debug_is_refused_when_its_container_breaks_the_policy() -> Result
 
 #[test]
 fn pods_get_defaults_and_secrets_and_templates_stay_as_they_are() -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     let namespace = cluster.governed(
         "
   rulesVersion: v1
@@ -272,7 +272,7 @@ fn pods_get_defaults_and_secrets_and_templates_stay_as_they_are() -> Result<()> 
 
 #[test]
 fn r42_a_secret_created_after_the_denial_is_seen_at_once() -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     let namespace = cluster.governed(SECRETS)?;
     let env = ", env: [{ name: KEY, valueFrom: { secretKeyRef: { name: magsag, key: api-key } } }]";
     let workload = deployment(&namespace, "api", &pod_spec("{}", env));
@@ -295,7 +295,7 @@ fn r42_a_secret_created_after_the_denial_is_seen_at_once() -> Result<()> {
 
 #[test]
 fn r41_a_dry_run_binds_nothing_and_a_real_request_binds_and_is_answered() -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     let namespace = cluster.governed(SECRETS)?;
     let binding = format!("rolebinding portcullis-secret-reader -n {namespace}");
     cluster.kubectl(&format!("get {binding}"))?;
@@ -316,7 +316,7 @@ fn r41_a_dry_run_binds_nothing_and_a_real_request_binds_and_is_answered() -> Res
 
 #[test]
 fn an_ingress_is_judged_by_the_policy_of_the_pods_behind_it() -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     let namespace = cluster.governed(
         "
   rulesVersion: v1
@@ -345,7 +345,7 @@ fn an_ingress_is_judged_by_the_policy_of_the_pods_behind_it() -> Result<()> {
 
 #[test]
 fn a_dry_run_is_answered_as_the_real_request() -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     let namespace = cluster.governed(STRICT)?;
     let workload = deployment(&namespace, "api", &pod_spec("{}", ""));
     let dry = cluster.kubectl_with("create --dry-run=server -f -", &workload)?;
@@ -357,7 +357,7 @@ fn a_dry_run_is_answered_as_the_real_request() -> Result<()> {
 
 #[test]
 fn r40_an_edited_or_deleted_policy_takes_effect_within_a_second() -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     let namespace = cluster.governed(STRICT)?;
     let root = deployment(&namespace, "api", &pod_spec("{}", ""));
     cluster.refused(&root)?;
@@ -384,7 +384,7 @@ fn r40_an_edited_or_deleted_policy_takes_effect_within_a_second() -> Result<()> 
 
 #[test]
 fn policies_that_could_not_be_in_force_are_refused_where_they_are_written() -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     let policy = |namespace: &str, spec: &str| {
         format!(
             "apiVersion: portcullis.dev/v1alpha1\nkind: SecurityPolicy\nmetadata: {{ name: magsag, namespace: {namespace} }}\nspec:\n{spec}"
@@ -411,7 +411,7 @@ fn policies_that_could_not_be_in_force_are_refused_where_they_are_written() -> R
 
 #[test]
 fn metrics_tell_decisions_and_violations() -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     let namespace = cluster.governed(STRICT)?;
     cluster.refused(&deployment(&namespace, "api", &pod_spec("{}", "")))?;
     let metrics = cluster.probe(cluster.metrics_port, "/metrics")?;

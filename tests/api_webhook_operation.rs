@@ -26,14 +26,14 @@ fn privileged(namespace: &str, name: &str) -> String {
 /// One test, since each step changes what holds for the whole cluster.
 #[test]
 fn the_ceiling_the_certificates_and_the_replicas() -> Result<()> {
-    let namespace = cluster().governed(POLICY)?;
+    let namespace = cluster()?.governed(POLICY)?;
     the_ceiling_holds_within_two_seconds_and_a_wrong_one_changes_nothing(&namespace)?;
     r03_a_deleted_secret_of_certificates_is_written_again_as_it_was()?;
     r06_a_replica_that_is_told_to_end_answers_what_it_still_gets(&namespace)
 }
 
 fn the_ceiling_holds_within_two_seconds_and_a_wrong_one_changes_nothing(namespace: &str) -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     let set = |ceiling: &str| {
         cluster.kubectl(&format!(
             "patch configmap portcullis -n {OPERATOR_NAMESPACE} --type=merge -p {{\"data\":{{\"enforcementCeiling\":\"{ceiling}\"}}}}"
@@ -69,7 +69,7 @@ fn the_ceiling_holds_within_two_seconds_and_a_wrong_one_changes_nothing(namespac
 }
 
 fn r03_a_deleted_secret_of_certificates_is_written_again_as_it_was() -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     let secret = format!("secret portcullis-tls -n {OPERATOR_NAMESPACE}");
     let data = || cluster.kubectl(&format!("get {secret} -o jsonpath={{.data}}"));
     let before = data()?;
@@ -87,7 +87,7 @@ fn r03_a_deleted_secret_of_certificates_is_written_again_as_it_was() -> Result<(
 }
 
 fn r06_a_replica_that_is_told_to_end_answers_what_it_still_gets(namespace: &str) -> Result<()> {
-    let cluster = cluster();
+    let cluster = cluster()?;
     let (webhook_port, metrics_port) = (free_port()?, free_port()?);
     let mut second = cluster.operator(webhook_port, metrics_port, "second.log")?;
     let started = Instant::now();

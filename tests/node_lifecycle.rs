@@ -1,18 +1,20 @@
 //! What must survive on a real node: the operator gone, back, and uninstalled. One test after the other, since each
 //! takes the operator away.
 
+mod cluster;
 mod node;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use node::{Cluster, OPERATOR_NAMESPACE, cluster, eventually};
+use cluster::{OPERATOR_NAMESPACE, eventually};
+use node::{Node, node};
 
 static TURN: Mutex<()> = Mutex::new(());
 
-fn turn() -> Result<(MutexGuard<'static, ()>, &'static Cluster)> {
-    Ok((TURN.lock().unwrap_or_else(PoisonError::into_inner), cluster()?))
+fn turn() -> Result<(MutexGuard<'static, ()>, &'static Node)> {
+    Ok((TURN.lock().unwrap_or_else(PoisonError::into_inner), node()?))
 }
 
 fn policy(namespace: &str) -> String {
@@ -35,19 +37,19 @@ fn deployment(namespace: &str, name: &str, security_context: &str) -> String {
 
 const NON_ROOT: &str = r#"{"runAsNonRoot": true, "runAsUser": 65532}"#;
 
-fn scale_operator(cluster: &Cluster, replicas: usize) -> Result<()> {
-    cluster.kubectl(&format!(
+fn scale_operator(node: &Node, replicas: usize) -> Result<()> {
+    node.kubectl(&format!(
         "scale deployment/portcullis --replicas={replicas} -n {OPERATOR_NAMESPACE}"
     ))?;
     if replicas > 0 {
-        return cluster
+        return node
             .kubectl(&format!(
                 "rollout status deployment/portcullis -n {OPERATOR_NAMESPACE} --timeout=90s"
             ))
             .map(drop);
     }
     eventually(Duration::from_secs(60), || {
-        let pods = cluster.kubectl(&format!("get pods -n {OPERATOR_NAMESPACE} -o name"))?;
+        let pods = node.kubectl(&format!("get pods -n {OPERATOR_NAMESPACE} -o name"))?;
         ensure!(pods.is_empty(), "still there: {pods}");
         Ok(())
     })
@@ -55,30 +57,30 @@ fn scale_operator(cluster: &Cluster, replicas: usize) -> Result<()> {
 
 #[test]
 fn r01_with_every_replica_gone_drained_pods_come_back_and_root_is_refused() -> Result<()> {
-    let (_turn, cluster) = turn()?;
-    cluster.govern("drained", &policy("drained"))?;
-    cluster.apply(&deployment("drained", "api", NON_ROOT))?;
-    cluster.kubectl("rollout status deployment/api -n drained --timeout=60s")?;
-    scale_operator(cluster, 0)?;
+    let (_turn, node) = turn()?;
+    node.govern("drained", &policy("drained"))?;
+    node.apply(&deployment("drained", "api", NON_ROOT))?;
+    node.kubectl("rollout status deployment/api -n drained --timeout=60s")?;
+    scale_operator(node, 0)?;
 
-    let node = cluster.kubectl("get nodes -o jsonpath={.items[0].metadata.name}")?;
-    cluster.kubectl(&format!(
+    let node = node.kubectl("get nodes -o jsonpath={.items[0].metadata.name}")?;
+    node.kubectl(&format!(
         "drain {node} --ignore-daemonsets --delete-emptydir-data --force --timeout=90s"
     ))?;
-    cluster.kubectl(&format!("uncordon {node}"))?;
-    cluster.kubectl("rollout status deployment/api -n drained --timeout=90s")?;
+    node.kubectl(&format!("uncordon {node}"))?;
+    node.kubectl("rollout status deployment/api -n drained --timeout=90s")?;
 
-    let refusal = cluster.refusal(&deployment("drained", "intruder", "{}"))?;
+    let refusal = node.refusal(&deployment("drained", "intruder", "{}"))?;
     ensure!(
         refusal.contains("workloads.portcullis.dev"),
         "names Portcullis: {refusal}"
     );
-    cluster.kubectl("create namespace free")?;
-    cluster.apply(&deployment("free", "api", "{}"))?;
+    node.kubectl("create namespace free")?;
+    node.apply(&deployment("free", "api", "{}"))?;
 
-    scale_operator(cluster, 2)?;
+    scale_operator(node, 2)?;
     let refusal = eventually(Duration::from_secs(30), || {
-        let refusal = cluster.refusal(&deployment("drained", "intruder", "{}"))?;
+        let refusal = node.refusal(&deployment("drained", "intruder", "{}"))?;
         ensure!(refusal.contains("[pod/run-as-non-root]"), "{refusal}");
         Ok(refusal)
     })?;
@@ -91,30 +93,30 @@ fn r01_with_every_replica_gone_drained_pods_come_back_and_root_is_refused() -> R
 
 #[test]
 fn r12_a_deleted_webhook_configuration_is_put_back() -> Result<()> {
-    let (_turn, cluster) = turn()?;
+    let (_turn, node) = turn()?;
     let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
-    cluster.kubectl(&format!("delete {configurations} zz-portcullis"))?;
+    node.kubectl(&format!("delete {configurations} zz-portcullis"))?;
     eventually(Duration::from_secs(10), || {
-        cluster.kubectl(&format!("get {configurations} zz-portcullis"))
+        node.kubectl(&format!("get {configurations} zz-portcullis"))
     })
     .map(drop)
 }
 
 #[test]
 fn r04_uninstalling_leaves_definitions_policies_and_what_they_made_and_nothing_else() -> Result<()> {
-    let (_turn, cluster) = turn()?;
-    cluster.govern("left", &policy("left"))?;
+    let (_turn, node) = turn()?;
+    node.govern("left", &policy("left"))?;
     eventually(Duration::from_secs(10), || {
-        let binding = cluster.kubectl("get rolebinding portcullis-secret-reader -n left -o name")?;
+        let binding = node.kubectl("get rolebinding portcullis-secret-reader -n left -o name")?;
         ensure!(!binding.is_empty(), "the reader is bound");
         Ok(())
     })?;
-    let made = cluster.kubectl("get networkpolicies -n left -o name")?;
+    let made = node.kubectl("get networkpolicies -n left -o name")?;
     ensure!(!made.is_empty(), "NetworkPolicies are made");
 
     // Also when the operator is already dead: garbage collection does the rest.
-    scale_operator(cluster, 0)?;
-    cluster.helm(&[
+    scale_operator(node, 0)?;
+    node.helm(&[
         "uninstall",
         "portcullis",
         "--namespace",
@@ -123,33 +125,33 @@ fn r04_uninstalling_leaves_definitions_policies_and_what_they_made_and_nothing_e
     ])?;
     eventually(Duration::from_secs(60), || {
         let cluster_wide = "validatingwebhookconfigurations,mutatingwebhookconfigurations,validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,clusterrolebindings";
-        let all = cluster.kubectl(&format!("get {cluster_wide} -o name"))?;
+        let all = node.kubectl(&format!("get {cluster_wide} -o name"))?;
         let ours: Vec<&str> = all
             .lines()
             .filter(|it| it.contains("portcullis") && !it.contains("portcullis-e2e-"))
             .collect();
         ensure!(ours.is_empty(), "left in the cluster: {ours:?}");
-        let own = cluster.kubectl(&format!(
+        let own = node.kubectl(&format!(
             "get leases,secrets,deployments,pods,services -n {OPERATOR_NAMESPACE} -o name"
         ))?;
         ensure!(own.is_empty(), "left in the operator's namespace: {own}");
-        let bindings = cluster.kubectl("get rolebindings -A -o name")?;
+        let bindings = node.kubectl("get rolebindings -A -o name")?;
         ensure!(
             !bindings.contains("portcullis"),
             "left in governed namespaces: {bindings}"
         );
         Ok(())
     })?;
-    cluster.kubectl("get securitypolicies.portcullis.dev strict -n left")?;
+    node.kubectl("get securitypolicies.portcullis.dev strict -n left")?;
     ensure!(
-        cluster.kubectl("get networkpolicies -n left -o name")? == made,
+        node.kubectl("get networkpolicies -n left -o name")? == made,
         "what policies made stays"
     );
-    cluster.apply(&deployment("left", "api", "{}"))?;
+    node.apply(&deployment("left", "api", "{}"))?;
 
-    cluster.install()?;
-    cluster.wait_enforced("left")?;
-    let refusal = cluster.refusal(&deployment("left", "intruder", "{}"))?;
+    node.install()?;
+    node.wait_enforced("left")?;
+    let refusal = node.refusal(&deployment("left", "intruder", "{}"))?;
     ensure!(refusal.contains("SecurityPolicy left/strict"), "{refusal}");
     Ok(())
 }

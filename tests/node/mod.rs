@@ -1,5 +1,4 @@
-//! What the tests on a real node share: one cluster for each test file, the operator installed with helm, kubectl as a
-//! user types it.
+//! What tests on a real node share: one cluster for each test file, with the operator's image installed by helm.
 
 // Each file that includes this uses its own part.
 #![allow(
@@ -8,135 +7,60 @@
     reason = "each test file uses its own part of this module"
 )]
 
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::ops::Deref;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 
-/// Namespace of the operator.
-pub const OPERATOR_NAMESPACE: &str = "portcullis-system";
+use crate::cluster::{Cluster, eventually, root};
 
-/// A level-3 cluster with the operator's image loaded; taken away when the test process ends.
-pub struct Cluster {
-    environment: Vec<(String, String)>,
+/// A level-3 cluster with the operator installed from its image.
+#[derive(Debug)]
+pub struct Node(Cluster);
+
+impl Deref for Node {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.0
+    }
 }
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The cluster of this test file, with the operator installed.
-pub fn cluster() -> Result<&'static Cluster> {
-    static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
-    let started = CLUSTER.get_or_init(|| Cluster::start().map_err(|error| format!("{error:#}")));
-    started
+/// The node of this test file; started once, also when that fails.
+pub fn node() -> Result<&'static Node> {
+    static NODE: OnceLock<Result<Node>> = OnceLock::new();
+    NODE.get_or_init(Node::start)
         .as_ref()
-        .map_err(|error| anyhow::anyhow!("the cluster does not start: {error}"))
+        .map_err(|error| anyhow!("{error:#}"))
 }
 
-impl Cluster {
+impl Node {
     fn start() -> Result<Self> {
-        let name = format!("test-{}", std::process::id());
-        let up = Command::new(root().join("e2e/up"))
-            .args(["--level", "3", "--name", &name])
-            .output()?;
-        ensure!(
-            up.status.success(),
-            "e2e/up: {}",
-            String::from_utf8_lossy(&up.stderr)
-        );
-        take_away_at_exit(&name)?;
-        let cluster = Self {
-            environment: exports(&String::from_utf8(up.stdout)?)?,
-        };
         let image = root().join("dist/portcullis.tar");
         ensure!(
             image.exists(),
             "dist/portcullis.tar is not there: run `make image`"
         );
-        cluster.run(Command::new(root().join("e2e/load-image")).arg(image))?;
-        cluster.install()?;
-        Ok(cluster)
+        let node = Self(Cluster::start(3, "node")?);
+        let loaded = node
+            .command("e2e/load-image")
+            .args(["--name", &node.name])
+            .arg(image)
+            .output()?;
+        ensure!(
+            loaded.status.success(),
+            "e2e/load-image: {}",
+            crate::cluster::text(&loaded.stderr)
+        );
+        node.install()?;
+        Ok(node)
     }
 
     /// Installs the operator as a user would, and waits for it.
     pub fn install(&self) -> Result<()> {
-        let mut helm = Command::new("helm");
-        helm.args(["install", "portcullis"])
-            .arg(root().join("charts/portcullis"));
-        helm.args([
-            "--namespace",
-            OPERATOR_NAMESPACE,
-            "--create-namespace",
-            "--wait",
-            "--timeout",
-            "120s",
-        ]);
-        helm.args([
-            "--set",
-            "image.repository=portcullis.test/portcullis",
-            "--set",
-            "image.tag=dev",
-        ]);
-        self.run(&mut helm).map(drop)
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("env");
-        command
-            .arg(program)
-            .envs(self.environment.iter().map(|(k, v)| (k, v)));
-        command
-    }
-
-    fn run(&self, command: &mut Command) -> Result<String> {
-        let mut wrapped = self.command(&command.get_program().to_string_lossy());
-        let output = wrapped.args(command.get_args()).output()?;
-        ensure!(
-            output.status.success(),
-            "{command:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    /// Runs helm; its output.
-    pub fn helm(&self, arguments: &[&str]) -> Result<String> {
-        self.run(Command::new("helm").args(arguments))
-    }
-
-    /// Runs kubectl with words separated by spaces; its output, or what it printed as its error.
-    pub fn kubectl(&self, arguments: &str) -> Result<String> {
-        self.kubectl_with(arguments, "")
-    }
-
-    /// As [`Cluster::kubectl`], with something on standard input.
-    pub fn kubectl_with(&self, arguments: &str, input: &str) -> Result<String> {
-        let output = self.kubectl_output(arguments, input)?;
-        if !output.status.success() {
-            bail!("{}", String::from_utf8_lossy(&output.stderr).trim_end());
-        }
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    /// Runs kubectl and gives all that it printed.
-    pub fn kubectl_output(&self, arguments: &str, input: &str) -> Result<Output> {
-        let mut command = self.command("kubectl");
-        command
-            .args(arguments.split(' '))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().context("kubectl starts")?;
-        child
-            .stdin
-            .take()
-            .context("kubectl reads")?
-            .write_all(input.as_bytes())?;
-        Ok(child.wait_with_output()?)
+        self.helm_install(&["image.repository=portcullis.test/portcullis", "image.tag=dev"])
     }
 
     /// Applies a manifest; what kubectl printed as its error where it was refused.
@@ -168,9 +92,10 @@ impl Cluster {
         .map(drop)
     }
 
-    /// Exit code of `probe dial` in a pod with these labels, for each of the addresses: 0 is a connection.
+    /// Whether a pod with these labels (as JSON) gets a connection to `address`.
     pub fn dial(&self, namespace: &str, labels: &str, address: &str) -> Result<bool> {
-        let name = format!("dial-{}", unique());
+        static NEXT: AtomicUsize = AtomicUsize::new(1);
+        let name = format!("dial-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let pod = format!(
             r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "{name}", "namespace": "{namespace}", "labels": {labels}}},
             "spec": {{"restartPolicy": "Never", "automountServiceAccountToken": false,
@@ -188,58 +113,4 @@ impl Cluster {
         self.kubectl(&format!("delete pod {name} -n {namespace} --now"))?;
         Ok(code == "0")
     }
-}
-
-/// A number that this process has not used before.
-pub fn unique() -> usize {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    static NEXT: AtomicUsize = AtomicUsize::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-/// Tries until it succeeds; the last error when the time is over.
-pub fn eventually<T>(limit: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + limit;
-    loop {
-        match attempt() {
-            Ok(value) => return Ok(value),
-            Err(error) if Instant::now() > deadline => {
-                return Err(error.context(format!("not within {limit:?}")));
-            }
-            Err(_) => std::thread::sleep(Duration::from_millis(200)),
-        }
-    }
-}
-
-/// Reads the `export NAME=VALUE` lines of e2e/up by letting a shell read them.
-fn exports(lines: &str) -> Result<Vec<(String, String)>> {
-    let script = format!("{lines}\nenv -0");
-    let output = Command::new("bash").args(["-c", &script]).output()?;
-    ensure!(
-        output.status.success(),
-        "the environment of the cluster is readable"
-    );
-    let text = String::from_utf8(output.stdout)?;
-    let pairs = text
-        .split('\0')
-        .filter_map(|it| it.split_once('='))
-        .map(|(k, v)| (k.to_owned(), v.to_owned()));
-    Ok(pairs.collect())
-}
-
-/// Statics are not dropped: a shell waits for this process to end, however it ends, and takes the cluster away.
-fn take_away_at_exit(name: &str) -> Result<()> {
-    let down = root().join("e2e/down");
-    let script = format!(
-        "tail --pid={} -f /dev/null; exec {} --name {name}",
-        std::process::id(),
-        down.display()
-    );
-    let mut command = Command::new("setsid");
-    command
-        .args(["bash", "-c", &script])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command.spawn().context("e2e/down waits").map(drop)
 }

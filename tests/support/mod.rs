@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 /// Namespace of the operator.
 pub const OPERATOR_NAMESPACE: &str = "portcullis-system";
@@ -46,14 +46,11 @@ pub struct Printed {
     pub err: String,
 }
 
-/// The cluster of this test file, with the operator ready.
-#[expect(
-    clippy::expect_used,
-    reason = "without its cluster a test file has nothing to test"
-)]
-pub fn cluster() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| Cluster::start().expect("the cluster starts and the operator gets ready"))
+/// The cluster of this test file, with the operator ready; started once, also when that fails.
+pub fn cluster() -> Result<&'static Cluster> {
+    static CLUSTER: OnceLock<Result<Cluster>> = OnceLock::new();
+    let started = CLUSTER.get_or_init(Cluster::start);
+    started.as_ref().map_err(|error| anyhow!("{error:#}"))
 }
 
 impl Cluster {
@@ -260,8 +257,10 @@ pub fn eventually<T>(limit: Duration, mut attempt: impl FnMut() -> Result<T>) ->
 /// Starts a cluster; the environment in which kubectl and helm reach it. A shell reads the `export` lines.
 fn environment(name: &str) -> Result<Vec<(String, String)>> {
     let script = r#"set -e
-        tools=$(e2e/build tools) && eval "$tools"
-        cluster=$(e2e/up --level 1 --name "$1") && eval "$cluster"
+        tools=$(e2e/build tools)
+        eval "$tools"
+        cluster=$(e2e/up --level 1 --name "$1")
+        eval "$cluster"
         env -0"#;
     let mut bash = Command::new("bash");
     let output: Output = bash
