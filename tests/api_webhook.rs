@@ -175,6 +175,32 @@ fn what_was_there_before_scales_restarts_and_changes_but_adds_no_violation() -> 
 }
 
 #[test]
+fn what_no_policy_selected_before_is_judged_as_new() -> Result<()> {
+    let cluster = cluster()?;
+    let selected = STRICT.replace(
+        "scope: Namespace",
+        "scope: Selected, selector: { matchLabels: { guarded: 'yes' } }",
+    );
+    let namespace = cluster.governed(&selected)?;
+    let free = deployment(&namespace, "api", &pod_spec("{}", ""));
+    cluster.admitted(&free)?;
+    let guarded = free.replace(
+        "template: { metadata: { labels: { app: api",
+        "template: { metadata: { labels: { guarded: 'yes', app: api",
+    );
+    let refusal = cluster.refused(&guarded)?;
+    ensure!(refusal.contains("[pod/run-as-non-root]"), "{refusal}");
+    cluster.admitted(&workload("Pod", &namespace, "bare", &pod_spec("{}", "")))?;
+    let label = cluster.kubectl_with(&format!("label pod bare -n {namespace} guarded=yes"), "")?;
+    ensure!(
+        !label.success && label.err.contains("[pod/run-as-non-root]"),
+        "{}",
+        label.err
+    );
+    Ok(())
+}
+
+#[test]
 fn pods_of_an_old_deployment_come_back_and_a_claimed_owner_proves_nothing() -> Result<()> {
     let cluster = cluster()?;
     cluster.kubectl("create namespace old")?;

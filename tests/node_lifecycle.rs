@@ -63,11 +63,11 @@ fn r01_with_every_replica_gone_drained_pods_come_back_and_root_is_refused() -> R
     node.kubectl("rollout status deployment/api -n drained --timeout=60s")?;
     scale_operator(node, 0)?;
 
-    let node = node.kubectl("get nodes -o jsonpath={.items[0].metadata.name}")?;
+    let machine = node.kubectl("get nodes -o jsonpath={.items[0].metadata.name}")?;
     node.kubectl(&format!(
-        "drain {node} --ignore-daemonsets --delete-emptydir-data --force --timeout=90s"
+        "drain {machine} --ignore-daemonsets --delete-emptydir-data --force --timeout=90s"
     ))?;
-    node.kubectl(&format!("uncordon {node}"))?;
+    node.kubectl(&format!("uncordon {machine}"))?;
     node.kubectl("rollout status deployment/api -n drained --timeout=90s")?;
 
     let refusal = node.refusal(&deployment("drained", "intruder", "{}"))?;

@@ -138,8 +138,7 @@ fn a_deployment_from_before_the_policy_scales_and_restarts() -> Result<()> {
     node.kubectl("rollout restart deployment/api -n before")?;
     node.kubectl("rollout status deployment/api -n before --timeout=60s")?;
     node.kubectl("delete pods --all -n before --now")?;
-    cluster
-        .kubectl("rollout status deployment/api -n before --timeout=60s")
+    node.kubectl("rollout status deployment/api -n before --timeout=60s")
         .map(drop)
 }
 
@@ -180,7 +179,6 @@ fn a_secret_created_after_the_policy_turns_its_status() -> Result<()> {
     })?;
     node.kubectl("create secret generic magsag -n waiting --from-literal=api-key=0123456789abcdef")?;
     node.kubectl("create secret generic magsag-worker -n waiting --from-literal=model-key=0123456789abcdef")?;
-    cluster
-        .kubectl("wait securitypolicies.portcullis.dev/magsag -n waiting --for=condition=Ready --timeout=5s")
+    node.kubectl("wait securitypolicies.portcullis.dev/magsag -n waiting --for=condition=Ready --timeout=5s")
         .map(drop)
 }
