@@ -104,7 +104,7 @@ impl Measured {
         let announced: Announcement =
             serde_json::from_str(&line).with_context(|| format!("{name} does not serve"))?;
         let request = |it: &mix::Review| match mode {
-            Mode::Evaluate => Request::new("/validate", it.kind, &it.body),
+            Mode::Evaluate => Request::new(&format!("/validate/{}", server::TOKEN), it.kind, &it.body),
             Mode::ParseOnly | Mode::AllowAll => Request::new(&format!("/{}", it.kind), it.kind, &it.body),
         };
         Ok(Self {

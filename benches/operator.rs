@@ -33,9 +33,10 @@ async fn main() -> anyhow::Result<()> {
     let options = cluster::options(&client).await?;
     let memory = memory(&client, &options).await?;
     let authority = cluster::authority(&client).await?;
+    let path = cluster::path(&client).await?;
     let mut starts = Vec::new();
     for _ in 0..STARTS {
-        starts.push(start(&options, &authority)?);
+        starts.push(start(&options, &authority, &path)?);
     }
     let start = process::median(&starts)?;
     println!("start with {TENANTS} policies: {start:.0} ms");
@@ -56,10 +57,11 @@ async fn memory(client: &Client, options: &[String]) -> anyhow::Result<serde_jso
     cluster::govern(client, [mix::NAMESPACE.to_owned()]).await?;
     cluster::wait_enforced(client, 1).await?;
     let target = operator.webhook(&cluster::authority(client).await?)?;
+    let path = cluster::path(client).await?;
     let reviews = mix::reviews()?;
     let requests: Vec<_> = reviews
         .iter()
-        .map(|it| Request::new("/validate", it.kind, &it.body))
+        .map(|it| Request::new(&path, it.kind, &it.body))
         .collect();
     let cpu = operator.cpu_time()?;
     target.load(&requests, REVIEWS)?;
@@ -83,8 +85,8 @@ async fn memory(client: &Client, options: &[String]) -> anyhow::Result<serde_jso
 
 /// B6: milliseconds from exec to the first refusal by the policy of one namespace; it can only come once all policies
 /// have been read.
-fn start(options: &[String], authority: &str) -> anyhow::Result<f64> {
-    let request = cluster::violating(&tenant(TENANTS))?;
+fn start(options: &[String], authority: &str, path: &str) -> anyhow::Result<f64> {
+    let request = cluster::violating(&tenant(TENANTS), path)?;
     let started = Instant::now();
     let operator = Operator::start(options)?;
     let target = operator.webhook(authority)?;

@@ -1,13 +1,15 @@
 //! `portcullis operator`: its options, and how its parts are put together.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum_server::Handle;
 use clap::Args;
+use futures::FutureExt;
+use futures::future::FusedFuture;
 use kube::Client;
 use portcullis_engine::policy::EXEMPT_NAMESPACES;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,13 +19,16 @@ use tracing::info;
 use crate::controller;
 use crate::facts::{self, Ceiling, Policies, Watched};
 use crate::metrics::Metrics;
-use crate::webhook::{self, Limits, Readiness, Served};
+use crate::webhook::{self, Limits, Readiness, Served, Trust};
 
 /// How long requests still come after the process was told to end: a Service needs that long to learn of it.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Longest that requests which were begun before are still answered.
 const FINISH: Duration = Duration::from_secs(20);
+
+/// Longest that the end waits for the Lease to be given back: otherwise it runs out by itself.
+const GIVE_BACK: Duration = Duration::from_secs(2);
 
 /// When the API server cannot reach the webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -154,8 +159,8 @@ pub struct Context {
     pub ceiling: Arc<Ceiling>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// The certificates, in PEM, by which the API server trusts the webhook; `None` until the first are made.
-    pub ca_bundle: watch::Receiver<Option<Vec<u8>>>,
+    /// By what the API server calls the webhook; `None` until the first certificates are made.
+    pub trust: watch::Receiver<Option<Trust>>,
 }
 
 impl fmt::Debug for Context {
@@ -176,21 +181,24 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
         .context("the cluster's address is not known")?;
     let webhook = webhook::listen(args.webhook_port)?;
     let probes = webhook::listen(args.metrics_port)?;
-    let (trusted, ca_bundle) = watch::channel(None);
-    let context = context(client, args, ca_bundle)?;
+    let (trusted, trust) = watch::channel(None);
+    let context = context(client, args, trust)?;
 
     let (policies_listed, policies) = watch::channel(false);
     let (ceiling_listed, ceiling) = watch::channel(false);
     let served = Arc::new(Served::default());
-    let leaving = Arc::new(AtomicBool::new(false));
+    let (leave, leaving) = watch::channel(false);
     let readiness = Readiness {
         policies,
         ceiling,
         served: Arc::clone(&served),
-        leaving: Arc::clone(&leaving),
+        leaving: leaving.clone(),
     };
     let handle = Handle::new();
     let ended = signals()?;
+    // Apart from the other parts, which it outlives until it has given its Lease back.
+    let controlled = controlled(context.clone(), readiness.clone(), leaving);
+    let mut controller = pin!(controlled.fuse());
     let parts = async {
         tokio::try_join!(
             webhook::serve(
@@ -221,30 +229,36 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
                     trusted
                 ))
             ),
-            endless("controller", controlled(context.clone(), readiness.clone())),
         )
     };
-    let leave = async {
+    let end = async {
         ended.await;
         info!("Told to end");
-        leaving.store(true, Ordering::Relaxed);
+        leave.send_replace(true);
         tokio::time::sleep(DRAIN).await;
         handle.graceful_shutdown(Some(FINISH));
         while handle.connection_count() > 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::select! {
-        () = leave => info!("Ended"),
-        failed = parts => drop(failed?),
+    let result = tokio::select! {
+        () = end => Ok(()),
+        failed = parts => failed.map(drop),
+        Err(error) = &mut controller => Err(error.context("controller")),
+    };
+    leave.send_replace(true);
+    if !controller.is_terminated() {
+        // Whether it could give the Lease back or not, the process ends.
+        let _ = tokio::time::timeout(GIVE_BACK, controller).await;
     }
-    Ok(())
+    info!("Ended");
+    result
 }
 
 fn context(
     client: Client,
     args: OperatorArgs,
-    ca_bundle: watch::Receiver<Option<Vec<u8>>>,
+    trust: watch::Receiver<Option<Trust>>,
 ) -> anyhow::Result<Context> {
     let exempt = EXEMPT_NAMESPACES.iter().map(|it| (*it).to_owned());
     let exempt = exempt.chain([args.namespace.clone()]).collect();
@@ -254,17 +268,21 @@ fn context(
         watched: Arc::default(),
         ceiling: Arc::default(),
         metrics: Arc::new(Metrics::new()?),
-        ca_bundle,
+        trust,
         args: Arc::new(args),
     })
 }
 
 /// The controller, which must not act on an index of policies that is not whole.
-async fn controlled(context: Context, readiness: Readiness) -> anyhow::Result<()> {
+async fn controlled(
+    context: Context,
+    readiness: Readiness,
+    leaving: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let (mut policies, mut ceiling) = (readiness.policies, readiness.ceiling);
     policies.wait_for(|listed| *listed).await?;
     ceiling.wait_for(|listed| *listed).await?;
-    controller::run(context).await
+    controller::run(context, leaving).await
 }
 
 async fn done(part: impl Future<Output = ()>) -> anyhow::Result<()> {

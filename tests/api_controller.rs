@@ -438,6 +438,27 @@ fn r12_the_webhook_configuration_is_put_back() -> Result<()> {
 }
 
 #[test]
+fn r12_a_webhook_configuration_that_is_deleted_again_and_again_is_told() -> Result<()> {
+    let (_turn, cluster) = alone()?;
+    cluster.start("contested", &json!({}))?;
+    cluster.wait_for("contested", SOON, "Enforced=True Enforced")?;
+    let told = eventually(SOON, || {
+        let delete = "delete validatingwebhookconfiguration/zz-portcullis --ignore-not-found";
+        cluster.kubectl(delete)?;
+        cluster.wait_for("contested", Duration::from_secs(1), "Ready=False Conflict")
+    });
+    // Another demand begins the count anew.
+    cluster.start("uncontested", &json!({}))?;
+    cluster.wait_for("contested", SOON, "Ready=True NoWorkloads")?;
+    assert_eq!(
+        told?,
+        "the webhook configuration is changed or deleted again and again, and lets workloads pass unjudged until it is \
+         put back; stop whoever changes it"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_namespace_is_listed_while_a_policy_governs_it_and_never_our_own() -> Result<()> {
     let (_turn, cluster) = alone()?;
     cluster.start("listed", &json!({}))?;
@@ -628,6 +649,51 @@ fn r06_a_leader_that_is_told_to_end_gives_the_lease_back() -> Result<()> {
     let status = second.0.wait()?;
     ensure!(status.success(), "{status}: {}", cluster.log("ended.log"));
     ensure!(leader(cluster.metrics_port)?, "the first replica leads again");
+    Ok(())
+}
+
+#[test]
+fn r06_a_new_leader_turns_no_condition() -> Result<()> {
+    let (_turn, cluster) = alone()?;
+    let entries = json!([
+        {"name": "api-key", "env": "API_KEY", "components": ["api"], "secretRef": {"name": "magsag", "key": "api-key"}},
+    ]);
+    cluster.start(
+        "turned",
+        &json!({"network": flows(), "secrets": {"entries": entries}}),
+    )?;
+    cluster.kubectl("create secret generic magsag -n turned --from-literal=api-key=x")?;
+    cluster.wait_for("turned", SOON, "Ready=True NoWorkloads")?;
+    let times = || -> Result<Vec<Value>> {
+        let status = cluster.status("turned")?;
+        let conditions = status["conditions"].as_array().context("conditions")?;
+        let time = |it: &Value| json!([it["type"], it["status"], it["lastTransitionTime"]]);
+        Ok(conditions.iter().map(time).collect())
+    };
+    let before = times()?;
+    let first = cluster.holder()?;
+    let metrics_port = free_port()?;
+    let _second = Replica(cluster.operator(free_port()?, metrics_port, "turned.log")?);
+    cluster.wait_ready(metrics_port)?;
+    cluster.signal("STOP")?;
+    let taken = eventually(Duration::from_secs(15), || {
+        let holder = cluster.holder()?;
+        ensure!(holder != first && !holder.is_null(), "still {holder}");
+        Ok(())
+    });
+    // Something that only a leader who reconciles writes.
+    let put_back = cluster
+        .kubectl("delete networkpolicy/portcullis-magsag-dns -n turned")
+        .and_then(|_| {
+            eventually(SOON, || {
+                cluster
+                    .get("networkpolicy/portcullis-magsag-dns -n turned")
+                    .map(drop)
+            })
+        });
+    cluster.signal("CONT")?;
+    taken.and(put_back)?;
+    assert_eq!(times()?, before);
     Ok(())
 }
 

@@ -324,7 +324,9 @@ fn r41_a_dry_run_binds_nothing_and_a_real_request_binds_and_is_answered() -> Res
     let cluster = cluster()?;
     let namespace = cluster.governed(SECRETS)?;
     let binding = format!("rolebinding portcullis-secret-reader -n {namespace}");
-    cluster.kubectl(&format!("get {binding}"))?;
+    eventually(Duration::from_secs(10), || {
+        cluster.kubectl(&format!("get {binding}"))
+    })?;
     cluster.kubectl(&format!("delete {binding}"))?;
     let env = ", env: [{ name: KEY, valueFrom: { secretKeyRef: { name: magsag, key: api-key } } }]";
     let workload = deployment(&namespace, "api", &pod_spec("{}", env));

@@ -109,7 +109,7 @@ fn r06_a_replica_that_is_told_to_end_answers_what_it_still_gets(namespace: &str)
     // Still served while the Service learns of it.
     let served = Command::new("curl")
         .args(["-sk", "--max-time", "5", "-o", "/dev/null", "-w", "%{http_code}"])
-        .arg(format!("https://127.0.0.1:{webhook_port}/validate"))
+        .arg(format!("https://127.0.0.1:{webhook_port}/validate/token"))
         .output()?;
     assert_eq!(String::from_utf8(served.stdout)?, "405");
     let status = second.wait().context("the second replica ends")?;

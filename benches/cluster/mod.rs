@@ -108,8 +108,8 @@ fn is_enforced(policy: &SecurityPolicy) -> bool {
     conditions.any(|it| it.type_ == condition::ENFORCED && it.status == "True")
 }
 
-/// A Pod that breaks the policy of `namespace`, once it is in force.
-pub fn violating(namespace: &str) -> anyhow::Result<Request> {
+/// A Pod that breaks the policy of `namespace`, once it is in force, sent to `path`.
+pub fn violating(namespace: &str, path: &str) -> anyhow::Result<Request> {
     let reviews = mix::reviews()?;
     let pod = reviews
         .iter()
@@ -124,7 +124,7 @@ pub fn violating(namespace: &str) -> anyhow::Result<Request> {
             &format!(r#""namespace":"{namespace}""#),
         )
         .replace(r#""runAsNonRoot":true"#, r#""runAsNonRoot":false"#);
-    Ok(Request::new("/validate", "a Pod that runs as root", &body))
+    Ok(Request::new(path, "a Pod that runs as root", &body))
 }
 
 /// The operator's binary, started as the chart would start it; ended with this value.
@@ -227,8 +227,18 @@ impl Drop for Operator {
     }
 }
 
-/// The authority in the Secret in which the operator keeps its certificates.
+/// The authority by which the webhook is trusted.
 pub async fn authority(client: &Client) -> anyhow::Result<String> {
+    kept(client, "ca.crt").await
+}
+
+/// The path of the webhook that judges, which only the API server knows.
+pub async fn path(client: &Client) -> anyhow::Result<String> {
+    Ok(format!("/validate/{}", kept(client, "token").await?))
+}
+
+/// One key of the Secret in which the operator keeps what it is called by.
+async fn kept(client: &Client, key: &str) -> anyhow::Result<String> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
     let mut data = secrets
         .get("portcullis-webhook-tls")
@@ -236,7 +246,9 @@ pub async fn authority(client: &Client) -> anyhow::Result<String> {
         .data
         .unwrap_or_default();
     Ok(String::from_utf8(
-        data.remove("ca.crt").context("the Secret has an authority")?.0,
+        data.remove(key)
+            .with_context(|| format!("the Secret has {key}"))?
+            .0,
     )?)
 }
 

@@ -13,6 +13,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::error::describe;
+
 /// Admits, generates and reports what a SecurityPolicy demands of an application's workloads
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, max_term_width = 100)]
@@ -86,12 +88,7 @@ pub fn main() -> ExitCode {
 
 /// Prints the chain of causes.
 fn report(failure: &Failure) {
-    let mut text = format!("error: {failure}");
-    let mut cause = std::error::Error::source(failure);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
+    let text = format!("error: {}", describe(failure));
     // Nobody is left to tell when standard error is closed.
     let _ = writeln!(io::stderr(), "{text}");
 }

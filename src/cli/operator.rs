@@ -1,5 +1,7 @@
 //! `portcullis operator`: its log and its runtime; what it does stands in `crate::operator`.
 
+use std::io::IsTerminal as _;
+
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
@@ -22,6 +24,10 @@ pub(super) struct OperatorCommand {
     #[command(flatten)]
     args: OperatorArgs,
 }
+
+/// The client logs answers that it cannot parse, which may be Secrets, and the watchers the whole of each refusal; what
+/// matters of both we log ourselves.
+const QUIET: &str = "kube_client=error,kube_runtime=error";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
@@ -47,7 +53,9 @@ impl OperatorCommand {
 
     fn start_log(&self) {
         let log = tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new(&self.log_level))
+            .with_env_filter(EnvFilter::new(format!("{},{QUIET}", self.log_level)))
+            // Colours are for people: elsewhere they are noise around each word.
+            .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr);
         match self.log_format {
             LogFormat::Text => log.init(),

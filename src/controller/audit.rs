@@ -15,7 +15,9 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Leading;
+use crate::error::describe;
 use crate::facts::{Backends, pods_behind};
+use crate::metrics::Reconciled;
 
 /// Objects that are listed at a time.
 const PAGE: u32 = 100;
@@ -86,23 +88,25 @@ pub async fn keep(leading: &Leading) {
     let mut last: BTreeMap<String, Last> = BTreeMap::new();
     loop {
         policies.borrow_and_update();
-        let facts_changed = watched.has_changed().unwrap_or_default();
-        watched.borrow_and_update();
+        drop(watched.borrow_and_update());
         let governed = context.policies.governed();
         forget(leading, &mut last, &governed);
         let period = period(governed.len());
         for namespace in governed {
             let policies = context.policies.in_force(&namespace);
+            // Before it judges, so that what changes meanwhile is judged by the next one.
+            let facts = context.watched.revision(&namespace);
             let is_due = last
                 .get(&namespace)
-                .is_none_or(|it| it.is_due(&policies, facts_changed, period));
+                .is_none_or(|it| it.is_due(&policies, facts, period));
             if is_due {
                 if let Err(error) = audit(leading, &namespace, &policies).await {
-                    warn!(error = format!("{error:#}"), namespace, "Failed to audit");
+                    context.metrics.reconcile_error(Reconciled::Audit);
+                    warn!(error = describe(error.as_ref()), namespace, "Failed to audit");
                 }
                 // Also after a failure: an API server in trouble is not asked more often.
                 let at = Instant::now();
-                last.insert(namespace, Last { policies, at });
+                last.insert(namespace, Last { policies, facts, at });
             }
         }
         tokio::select! {
@@ -118,18 +122,20 @@ pub async fn keep(leading: &Leading) {
 struct Last {
     /// Policies by which it judged.
     policies: Vec<Arc<CompiledPolicy>>,
+    /// Revision of the facts by which it judged.
+    facts: u64,
     at: Instant,
 }
 
 impl Last {
-    fn is_due(&self, policies: &[Arc<CompiledPolicy>], facts_changed: bool, period: Duration) -> bool {
+    fn is_due(&self, policies: &[Arc<CompiledPolicy>], facts: u64, period: Duration) -> bool {
         // Index and audit share the compiled policies, so that the same address means no change.
         let same = self.policies.len() == policies.len()
             && policies
                 .iter()
                 .all(|it| self.policies.iter().any(|known| Arc::ptr_eq(known, it)));
         let age = self.at.elapsed();
-        !same || age >= period || (facts_changed && age >= PERIOD[0] / 10)
+        !same || age >= period || (facts != self.facts && age >= PERIOD[0] / 10)
     }
 }
 
@@ -366,5 +372,24 @@ impl Pages {
         let token = page.metadata.continue_token;
         self.params = (!token.is_empty()).then(|| params.continue_token(&token));
         Ok(Some(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_judged_anew_only_where_they_changed() {
+        let last = |seconds: u64| Last {
+            policies: Vec::new(),
+            facts: 7,
+            at: Instant::now() - Duration::from_secs(seconds),
+        };
+        let period = Duration::from_secs(30);
+        assert!(!last(5).is_due(&[], 7, period), "nothing changed");
+        assert!(last(5).is_due(&[], 8, period), "a fact of this namespace changed");
+        assert!(!last(1).is_due(&[], 8, period), "it was judged just now");
+        assert!(last(30).is_due(&[], 7, period), "it is its turn");
     }
 }

@@ -14,12 +14,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use portcullis_api::GROUP;
 
 use super::peers::{NAMESPACE_NAME, in_list};
+use crate::built_in;
 use crate::operator::{FailurePolicy, OperatorArgs};
+use crate::webhook::Trust;
 
 /// What people and tools write: workloads, templates, bare Pods.
 const WORKLOADS: &str = "workloads.portcullis.dev";
 
-/// What built-in controllers and kubelets write, what is being deleted, and what leaves `spec` as it is.
+/// What built-in controllers and kubelets write, what is being deleted, and what leaves `spec` as it is, of Pods
+/// also the labels: a policy may select them by these.
 const CONTROLLERS: &str = "controllers.portcullis.dev";
 
 /// What configures workloads from outside.
@@ -40,27 +43,13 @@ const MUTATE: &str = "/mutate";
 /// Path of the webhook for our own kinds.
 const OWN_KINDS: &str = "/policies";
 
-/// Controllers that are part of Kubernetes and make or change what runs pods, by the accounts that
-/// `kube-controller-manager` gives them, beside its own user where it gives them none. Whatever else runs in
-/// `kube-system` is a tool like any other.
-const BUILT_IN: &[&str] = &[
-    "cronjob-controller",
-    "daemon-set-controller",
-    "deployment-controller",
-    "generic-garbage-collector",
-    "job-controller",
-    "replicaset-controller",
-    "replication-controller",
-    "statefulset-controller",
-];
-
 /// What the configurations are made from.
 #[derive(Clone, Debug)]
 pub struct Inputs<'i> {
     /// The operator's options.
     pub args: &'i OperatorArgs,
-    /// The certificates by which the API server trusts the webhook, in PEM.
-    pub ca_bundle: &'i [u8],
+    /// By what the API server calls the webhook.
+    pub trust: &'i Trust,
     /// Namespaces with a policy in force.
     pub governed: &'i BTreeSet<String>,
     /// Those of them with a policy that states `delivery`.
@@ -104,7 +93,8 @@ pub fn validating(inputs: &Inputs<'_>) -> Vec<ValidatingWebhook> {
                 GROUP,
                 "v1alpha1",
                 &["securitypolicies"],
-                &["CREATE", "UPDATE"],
+                // Who deletes one is recorded, never refused.
+                &["CREATE", "UPDATE", "DELETE"],
             )],
             namespaces: None,
             failure_policy: FailurePolicy::Ignore,
@@ -127,7 +117,8 @@ pub fn mutating(inputs: &Inputs<'_>) -> Vec<MutatingWebhook> {
             rules: pod_rules(),
             namespaces: Some(inputs.delivering.clone()),
             failure_policy: FailurePolicy::Fail,
-            condition: None,
+            // The mirror of a pod that a node runs from a file gets nothing, and must not wait for us.
+            condition: Some(("no-nodes", format!("!{}", is_node()))),
         },
     ];
     let entries = entries.into_iter().filter(Entry::has_namespaces);
@@ -164,21 +155,23 @@ fn controllers(path: &'static str, rules: Vec<RuleWithOperations>, namespaces: B
 /// CEL: whether a request only keeps what was judged before. The two entries ask this and its opposite, so that no
 /// request slips between them; an absent field is no error, which would count as an outage.
 fn is_upkeep() -> String {
-    let accounts: Vec<String> = BUILT_IN
-        .iter()
-        .map(|it| format!("'system:serviceaccount:kube-system:{it}'"))
-        .collect();
+    let users: Vec<String> = built_in::users().iter().map(|it| format!("'{it}'")).collect();
     [
         format!(
-            "(has(request.userInfo.username) && request.userInfo.username in ['system:kube-controller-manager', {}])",
-            accounts.join(", ")
+            "(has(request.userInfo.username) && request.userInfo.username in [{}])",
+            users.join(", ")
         ),
-        "(has(request.userInfo.groups) && 'system:nodes' in request.userInfo.groups)".to_owned(),
+        is_node(),
         "(object != null && has(object.metadata.deletionTimestamp))".to_owned(),
-        "(request.operation == 'UPDATE' && object != null && oldObject != null && has(object.spec) && has(oldObject.spec) && object.spec == oldObject.spec)"
+        "(request.operation == 'UPDATE' && object != null && oldObject != null && has(object.spec) && has(oldObject.spec) && object.spec == oldObject.spec && (request.kind.kind != 'Pod' || (has(object.metadata.labels) ? object.metadata.labels : {}) == (has(oldObject.metadata.labels) ? oldObject.metadata.labels : {})))"
             .to_owned(),
     ]
     .join(" || ")
+}
+
+/// CEL: whether a kubelet asks.
+fn is_node() -> String {
+    "(has(request.userInfo.groups) && 'system:nodes' in request.userInfo.groups)".to_owned()
 }
 
 /// Everything that runs pods. Not `scale`: there is nothing in it to judge.
@@ -297,16 +290,18 @@ impl Entry {
 
 fn client_config(inputs: &Inputs<'_>, path: &str) -> WebhookClientConfig {
     let args = inputs.args;
+    // Whoever else reaches the port does not know the path.
+    let path = format!("{path}/{}", inputs.trust.token.as_str());
     let service = || ServiceReference {
         name: args.webhook_service.clone(),
         namespace: args.namespace.clone(),
-        path: Some(path.to_owned()),
+        path: Some(path.clone()),
         port: Some(443),
     };
     let url = args.webhook_url.as_ref();
     let url = url.map(|it| format!("{}{path}", it.trim_end_matches('/')));
     WebhookClientConfig {
-        ca_bundle: Some(ByteString(inputs.ca_bundle.to_vec())),
+        ca_bundle: Some(ByteString(inputs.trust.ca_bundle.clone())),
         service: url.is_none().then(service),
         url,
     }

@@ -3,6 +3,7 @@
 use clap::Parser;
 
 use super::*;
+use crate::webhook::Token;
 
 /// Parses the options as the command line does.
 #[derive(Parser)]
@@ -13,6 +14,15 @@ struct Options {
 
 fn args(options: &[&str]) -> OperatorArgs {
     Options::parse_from([&["portcullis"], options].concat()).args
+}
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+fn trust() -> Trust {
+    Trust {
+        ca_bundle: b"PEM".to_vec(),
+        token: Token::parse(TOKEN).unwrap(),
+    }
 }
 
 fn set(names: &[&str]) -> BTreeSet<String> {
@@ -30,7 +40,7 @@ fn upkeep_never_waits_for_us_and_people_do() {
     let args = args(&[]);
     let inputs = Inputs {
         args: &args,
-        ca_bundle: b"PEM",
+        trust: &trust(),
         governed: &set(&["agents", "billing"]),
         delivering: &set(&["billing"]),
     };
@@ -43,7 +53,7 @@ fn without_a_governed_namespace_only_our_own_kinds_are_judged() {
     let args = args(&["--webhook-url", "https://192.0.2.1:9443/"]);
     let inputs = Inputs {
         args: &args,
-        ca_bundle: b"PEM",
+        trust: &trust(),
         governed: &BTreeSet::new(),
         delivering: &BTreeSet::new(),
     };
@@ -54,7 +64,7 @@ fn without_a_governed_namespace_only_our_own_kinds_are_judged() {
     let config = entries.first().map(|it| &it.client_config);
     assert_eq!(
         config.and_then(|it| it.url.as_deref()),
-        Some("https://192.0.2.1:9443/policies")
+        Some(format!("https://192.0.2.1:9443/policies/{TOKEN}").as_str())
     );
     assert_eq!(config.and_then(|it| it.service.as_ref()), None);
 }
@@ -66,7 +76,7 @@ fn r01_only_what_people_write_waits_for_the_webhook() {
         let governed = set(&["agents"]);
         let inputs = Inputs {
             args: &args,
-            ca_bundle: b"PEM",
+            trust: &trust(),
             governed: &governed,
             delivering: &BTreeSet::new(),
         };

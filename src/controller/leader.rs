@@ -9,9 +9,10 @@ use kube::{Api, Client};
 use kube_lease_manager::{LeaseCreateMode, LeaseManager, LeaseManagerError, LeaseParams};
 use portcullis_api::FIELD_MANAGER;
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::owner;
+use crate::error::describe;
 use crate::operator::Context;
 
 /// Seconds after which a leader that renews no more is replaced; with the pauses of a take-over it stays under 15 s.
@@ -23,6 +24,9 @@ const GRACE_SECONDS: u64 = 5;
 /// For how long a look at the Lease vouches for the writes that follow. A paused process may not trust its memory: the
 /// clock went on without it.
 const VOUCHES_FOR: Duration = Duration::from_secs(1);
+
+/// How often a replica that does not lead looks whether the Lease was given back.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Pause after a Lease could not be read or written.
 const RETRY: Duration = Duration::from_secs(2);
@@ -90,6 +94,19 @@ impl Leadership {
         }
     }
 
+    /// Resolves once nobody holds the Lease, such as after its holder gave it back.
+    async fn freed(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let lease = self.leases.get_opt(&self.lease).await;
+            let holder = |it: Lease| it.spec.and_then(|it| it.holder_identity);
+            // Failures are told by whoever stands for election at the same time.
+            if lease.is_ok_and(|it| it.and_then(holder).is_none()) {
+                return;
+            }
+        }
+    }
+
     fn confirmed(&self) -> std::sync::MutexGuard<'_, Option<SystemTime>> {
         self.confirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,7 +131,7 @@ fn is_held(lease: &Lease, identity: &str, now: SystemTime) -> bool {
 pub async fn campaign(context: Context, leadership: Arc<Leadership>, elected: watch::Sender<bool>) {
     loop {
         if let Err(error) = stand(&context, &leadership, &elected).await {
-            warn!(%error, lease = %leadership.lease, "Failed to keep Lease");
+            warn!(error = describe(error.as_ref()), lease = %leadership.lease, "Failed to keep Lease");
         }
         elected.send_replace(false);
         if elected.is_closed() {
@@ -130,25 +147,32 @@ async fn stand(
     elected: &watch::Sender<bool>,
 ) -> anyhow::Result<()> {
     ensure_lease(context, leadership).await?;
-    let manager = LeaseManager::new(
+    let mut manager = candidate(context, leadership).await?;
+    loop {
+        tokio::select! {
+            () = elected.closed() => {
+                manager.release().await?;
+                info!(lease = %leadership.lease, "Gave Lease back");
+                return Ok(());
+            }
+            state = manager.changed() => drop(elected.send_replace(state?)),
+            // The manager sleeps until the Lease would run out; a new one looks at once.
+            () = leadership.freed(), if !*elected.borrow() => {
+                manager = candidate(context, leadership).await?;
+            }
+        }
+    }
+}
+
+async fn candidate(context: &Context, leadership: &Leadership) -> Result<LeaseManager, LeaseManagerError> {
+    LeaseManager::new(
         context.client.clone(),
         leadership.lease.clone(),
         context.args.namespace.clone(),
         LeaseParams::new(leadership.identity.clone(), DURATION_SECONDS, GRACE_SECONDS),
         LeaseCreateMode::UseExistent,
     )
-    .await?;
-    loop {
-        tokio::select! {
-            () = elected.closed() => return Ok(release(&manager).await?),
-            state = manager.changed() => elected.send_replace(state?),
-        };
-    }
-}
-
-/// Gives the Lease back, so that the next replica need not wait.
-async fn release(manager: &LeaseManager) -> Result<(), LeaseManagerError> {
-    manager.release().await
+    .await
 }
 
 /// Makes the Lease, owned like everything that the operator makes for itself; also after somebody deleted it.

@@ -12,10 +12,12 @@ mod peers;
 mod reconcile;
 mod secret_access;
 mod status;
+mod unreadable;
 mod webhooks;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::events::{Recorder, Reporter};
@@ -24,14 +26,19 @@ use portcullis_engine::PolicyName;
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
+pub(crate) use owner::references as owner_references;
 pub use secret_access::bind_secret_reader;
 
 use crate::operator::Context;
 use audit::Audited;
 use leader::Leadership;
+use webhooks::Listed;
 
 /// Name under which the controller reports events.
 const CONTROLLER: &str = "portcullis";
+
+/// How long a new leader waits with the status for what the webhook configurations say.
+const UNKNOWN: Duration = Duration::from_secs(15);
 
 /// What the parts of the controller share while this replica leads.
 struct Leading {
@@ -42,8 +49,8 @@ struct Leading {
     audited: Mutex<HashMap<PolicyName, Audited>>,
     /// How often each generated object had to be put back.
     contests: Mutex<apply::Contests>,
-    /// Namespaces that the webhook configurations in the cluster list; `None` until they were written or found right.
-    listed: watch::Sender<Option<BTreeSet<String>>>,
+    /// What the webhook configurations in the cluster are known to say.
+    listed: watch::Sender<Listed>,
     /// Asks for a policy to be reconciled.
     requests: mpsc::UnboundedSender<PolicyName>,
 }
@@ -67,33 +74,51 @@ impl Leading {
     }
 }
 
-/// Runs the controller: stands for election and, while elected, does what only one replica may do. Never ends by
-/// itself; ending it gives the Lease back.
+/// Runs the controller until `leaving` turns true: stands for election and, while elected, does what only one replica may
+/// do. Ends once it has given the Lease back, so that another replica takes over at once.
 ///
 /// # Errors
-/// When the election ended, which nothing but the end of the process causes.
-pub async fn run(context: Context) -> anyhow::Result<()> {
+/// When the election ended by itself, which only a panic in it causes.
+pub async fn run(context: Context, mut leaving: watch::Receiver<bool>) -> anyhow::Result<()> {
     let args = &context.args;
     let leadership = Arc::new(Leadership::new(
         context.client.clone(),
         &args.namespace,
         &args.lease,
     ));
-    let (elected, mut election) = watch::channel(false);
-    // Not ended together with this function: it has a Lease to give back first.
-    drop(tokio::spawn(leader::campaign(
+    let (elected, election) = watch::channel(false);
+    let campaign = tokio::spawn(leader::campaign(
         context.clone(),
         Arc::clone(&leadership),
         elected,
-    )));
+    ));
+    tokio::select! {
+        ended = lead_in_turn(&context, &leadership, election) => ended?,
+        // Whoever could tell us is gone as well.
+        _ = leaving.wait_for(|leaving| *leaving) => {}
+    }
+    context.metrics.leader(false);
+    // Nobody listens to the campaign any more: that ends it.
+    campaign.await?;
+    Ok(())
+}
+
+/// Leads whenever this replica is elected. Ends only with the election.
+async fn lead_in_turn(
+    context: &Context,
+    leadership: &Arc<Leadership>,
+    mut election: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let recorder = Recorder::new(context.client.clone(), Reporter::from(CONTROLLER));
     loop {
         election.wait_for(|elected| *elected).await?;
         info!("Became leader");
+        context.metrics.leader(true);
         tokio::select! {
-            () = lead(&context, &leadership, &recorder) => {}
+            () = lead(context, leadership, &recorder) => {}
             lost = election.wait_for(|elected| !*elected) => drop(lost?),
         }
+        context.metrics.leader(false);
         info!("Lost leadership");
     }
 }
@@ -111,7 +136,13 @@ async fn lead(context: &Context, leadership: &Arc<Leadership>, recorder: &Record
         requests,
     });
     tokio::join!(
-        reconcile::keep(Arc::clone(&leading), requested),
+        async {
+            // What a new leader does not know yet must not turn every policy's status for a moment.
+            let mut listed = leading.listed.subscribe();
+            let known = listed.wait_for(|it| *it != Listed::Pending);
+            let _ = tokio::time::timeout(UNKNOWN, known).await;
+            reconcile::keep(Arc::clone(&leading), requested).await;
+        },
         reconcile::follow(&leading),
         webhooks::keep(&leading),
         secret_access::keep(&leading),

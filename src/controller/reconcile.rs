@@ -1,6 +1,6 @@
 //! Reconcile: one policy at a time through all steps, whenever the policy or what it depends on changed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::Api;
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action, ReconcileRequest, applier, trigger_owners, trigger_self};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -22,7 +23,10 @@ use super::apply::{Applied, ApplyError, apply};
 use super::build::build;
 use super::dereference::{DeclaredSecrets, DereferenceError, declared_secrets, network_policies};
 use super::naming::{MANAGED_BY, MANAGER};
-use super::status::{self, StatusError, View, chain};
+use super::status::{self, Listing, StatusError, View};
+use super::unreadable::readable;
+use crate::error::describe;
+use crate::metrics::Reconciled;
 
 /// Policies that are reconciled at the same time.
 const PARALLEL: u16 = 8;
@@ -71,15 +75,17 @@ pub async fn keep(leading: Arc<Leading>, requested: mpsc::UnboundedReceiver<Poli
     let config = controller::Config::default()
         .concurrency(PARALLEL)
         .debounce(DEBOUNCE);
+    let metrics = Arc::clone(&leading.context.metrics);
     let reconcile = |policy, leading| Box::pin(reconcile(policy, leading));
     applier(reconcile, on_error, leading, store, queue, config)
         .for_each(async |result| match result {
             Ok((policy, _)) => debug!(%policy, "Reconciled SecurityPolicy"),
             Err(controller::Error::ReconcilerFailed(error, policy)) => {
-                warn!(error = chain(&error), %policy, "Failed to reconcile SecurityPolicy");
+                metrics.reconcile_error(Reconciled::SecurityPolicy);
+                warn!(error = describe(&error), %policy, "Failed to reconcile SecurityPolicy");
             }
-            Err(controller::Error::QueueError(error)) => warn!(%error, "Failed to watch"),
-            Err(error) => debug!(%error, "Skipped SecurityPolicy"),
+            Err(controller::Error::QueueError(error)) => warn!(error = describe(&error), "Failed to watch"),
+            Err(error) => debug!(error = describe(&error), "Skipped SecurityPolicy"),
         })
         .await;
 }
@@ -88,7 +94,7 @@ type Queued = Result<ReconcileRequest<SecurityPolicy>, watcher::Error>;
 
 /// What is to be reconciled: policies that changed, whose NetworkPolicies changed, or that another part asks for.
 fn queue(
-    leading: &Leading,
+    leading: &Arc<Leading>,
     requested: mpsc::UnboundedReceiver<PolicyName>,
 ) -> (
     reflector::Store<SecurityPolicy>,
@@ -96,11 +102,10 @@ fn queue(
 ) {
     let client = &leading.context.client;
     let (store, writer) = reflector::store();
-    let policies = watcher(
-        Api::<SecurityPolicy>::all(client.clone()),
-        watcher::Config::default(),
-    );
-    let policies = policies.default_backoff().reflect(writer).touched_objects();
+    let policies: Api<DeserializeGuard<SecurityPolicy>> = Api::all(client.clone());
+    let policies = watcher(policies, watcher::Config::default()).default_backoff();
+    let policies = readable(Arc::clone(leading), policies);
+    let policies = policies.reflect(writer).touched_objects();
     let generated = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
     let generated = watcher(Api::<NetworkPolicy>::all(client.clone()), generated);
     let generated = generated.default_backoff().touched_objects();
@@ -124,13 +129,21 @@ async fn reconcile(policy: Arc<SecurityPolicy>, leading: Arc<Leading>) -> Result
     if policy.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
+    // Asked before they are counted: what is listed in between asks for another look.
+    let namespace = policy.namespace().unwrap_or_default();
+    let awaits_secrets = leading.context.watched.awaits_secrets(&namespace);
     let outcome = enforce(&policy, &leading).await;
-    status::write(&leading, &policy, &outcome, &view(&policy, &leading)).await?;
+    let view = view(&policy, &leading, awaits_secrets);
+    status::write(&leading, &policy, &outcome, &view).await?;
     Ok(match outcome {
         Ok(enforced) => next_look(&enforced.applied),
         Err(EnforceError::Exempt(_) | EnforceError::Invalid(_)) => Action::await_change(),
         Err(error) => {
-            warn!(error = chain(&error), policy = %policy.name_any(), "Failed to enforce SecurityPolicy");
+            leading
+                .context
+                .metrics
+                .reconcile_error(Reconciled::SecurityPolicy);
+            warn!(error = describe(&error), policy = %policy.name_any(), "Failed to enforce SecurityPolicy");
             Action::requeue(RETRY)
         }
     })
@@ -152,18 +165,15 @@ async fn enforce(policy: &SecurityPolicy, leading: &Leading) -> Result<Enforced,
 }
 
 /// What the status needs to know beside.
-fn view(policy: &SecurityPolicy, leading: &Leading) -> View {
+fn view(policy: &SecurityPolicy, leading: &Leading, awaits_secrets: bool) -> View {
     let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
     let context = &leading.context;
     let known = context.policies.get(&namespace, &name);
     View {
         ceiling: context.ceiling.get(),
-        listed: leading
-            .listed
-            .borrow()
-            .as_ref()
-            .is_some_and(|it| it.contains(&namespace)),
+        listing: Listing::of(&leading.listed.borrow(), &namespace),
         in_force: known.is_some_and(|it| it.compiled.is_some()),
+        awaits_secrets,
         audited: leading.audited(&PolicyName { namespace, name }),
     }
 }
@@ -227,13 +237,13 @@ async fn follow_ceiling(leading: &Leading) {
 
 async fn follow_listed(leading: &Leading) {
     let mut listed = leading.listed.subscribe();
-    let mut before = BTreeSet::new();
+    let mut before = listed.borrow_and_update().clone();
     while listed.changed().await.is_ok() {
-        let now = listed.borrow_and_update().clone().unwrap_or_default();
-        for namespace in now.symmetric_difference(&before) {
-            let policies = leading.context.policies.in_force(namespace);
-            policies.iter().for_each(|it| leading.request(&it.name));
-        }
+        let now = listed.borrow_and_update().clone();
+        let differs = |namespace: &str| Listing::of(&now, namespace) != Listing::of(&before, namespace);
+        let policies = in_force(leading).into_iter();
+        let changed = policies.filter(|it| differs(&it.name.namespace));
+        changed.for_each(|it| leading.request(&it.name));
         before = now;
     }
 }

@@ -20,9 +20,8 @@ use super::audit::Audited;
 use super::dereference::DeclaredSecrets;
 use super::leader::NotLeader;
 use super::reconcile::{EnforceError, Enforced};
-
-/// The webhook configuration does not list the policy's namespace yet.
-const WEBHOOK_PENDING: &str = "WebhookPending";
+use super::webhooks::Listed;
+use crate::error::describe;
 
 /// Characters of a condition's message; etcd is no log.
 const MAX_MESSAGE: usize = 4000;
@@ -36,11 +35,35 @@ pub struct View {
     /// The cluster's ceiling.
     pub ceiling: Enforcement,
     /// Whether the webhook configuration in the cluster lists the policy's namespace.
-    pub listed: bool,
+    pub listing: Listing,
     /// Whether a version of the policy is in force.
     pub in_force: bool,
+    /// Whether the Secrets of its namespace have been neither listed nor refused so far.
+    pub awaits_secrets: bool,
     /// What the last audit counted.
     pub audited: Option<Audited>,
+}
+
+/// Whether the webhook configuration in the cluster lists a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// It does.
+    Listed,
+    /// It does not yet, or it was deleted.
+    Pending,
+    /// Somebody changes or deletes it again and again.
+    Contested,
+}
+
+impl Listing {
+    /// What the configurations say of `namespace`.
+    pub fn of(listed: &Listed, namespace: &str) -> Self {
+        match listed {
+            Listed::Namespaces(namespaces) if namespaces.contains(namespace) => Self::Listed,
+            Listed::Namespaces(_) | Listed::Pending => Self::Pending,
+            Listed::Contested => Self::Contested,
+        }
+    }
 }
 
 /// The status could not be written.
@@ -110,7 +133,7 @@ async fn tell_missing_secrets(leading: &Leading, policy: &SecurityPolicy, next: 
         secondary: None,
     };
     if let Err(error) = leading.recorder.publish(&event, &policy.object_ref(&())).await {
-        warn!(%error, policy = %policy.name_any(), "Failed to publish event");
+        warn!(error = describe(&error), policy = %policy.name_any(), "Failed to publish event");
     }
 }
 
@@ -124,11 +147,22 @@ pub fn of(
     let before = policy.status.clone().unwrap_or_default();
     let accepted = accepted(outcome);
     let enforced = enforced(policy, outcome, view);
+    let awaits_secrets = view.awaits_secrets
+        && outcome.as_ref().is_ok_and(|it| it.secrets.is_some())
+        && accepted.holds
+        && enforced.holds;
     let ready = ready(policy, outcome, view, [&accepted, &enforced]);
     let conditions = [accepted, enforced, ready];
-    let conditions = conditions
-        .into_iter()
-        .map(|it| it.into_condition(policy, &before, now));
+    // An operator that has just started must not take the Secrets for unreadable before it could ask for them.
+    let is_kept = |it: &Verdict| awaits_secrets && it.kind == condition::READY;
+    let known = |it: &&Condition| {
+        it.type_ == condition::READY && it.observed_generation == policy.metadata.generation
+    };
+    let known = before.conditions.iter().find(known);
+    let conditions = conditions.into_iter().map(|it| match known {
+        Some(known) if is_kept(&it) => known.clone(),
+        _ => it.into_condition(policy, &before, now),
+    });
     let mut next = SecurityPolicyStatus {
         observed_generation: policy.metadata.generation,
         conditions: conditions.collect(),
@@ -136,7 +170,9 @@ pub fn of(
         ..before.clone()
     };
     if let Ok(Enforced { applied, secrets }) = outcome {
-        next.secrets = secrets.as_ref().map(counts);
+        if secrets.is_none() || !view.awaits_secrets {
+            next.secrets = secrets.as_ref().map(counts);
+        }
         next.generated = Some(GeneratedCounts {
             network_policies: to_i32(applied.in_place),
         });
@@ -216,7 +252,7 @@ fn enforced(policy: &SecurityPolicy, outcome: &Result<Enforced, EnforceError>, v
                 format!("{stays}; what was generated is left as it is"),
             )
         }
-        Err(error) => (false, reason::API_ERROR, chain(error)),
+        Err(error) => (false, reason::API_ERROR, describe(error)),
         Ok(Enforced { applied, .. }) => obstacle(policy, applied, view).map_or_else(
             || (true, reason::ENFORCED, in_force(policy, applied)),
             |(reason, message)| (false, reason, message),
@@ -247,9 +283,19 @@ fn obstacle(policy: &SecurityPolicy, applied: &Applied, view: &View) -> Option<(
         );
         return Some((reason::CONFLICT, message));
     }
-    if !view.listed {
-        let message = "the webhook configuration does not list the namespace yet".to_owned();
-        return Some((WEBHOOK_PENDING, message));
+    match view.listing {
+        Listing::Listed => {}
+        Listing::Pending => {
+            let message = "the webhook configuration does not list the namespace yet".to_owned();
+            return Some((reason::WEBHOOK_PENDING, message));
+        }
+        Listing::Contested => {
+            let message =
+                "the webhook configuration is changed or deleted again and again, and lets workloads pass \
+                           unjudged until it is put back; stop whoever changes it"
+                    .to_owned();
+            return Some((reason::CONFLICT, message));
+        }
     }
     if view.ceiling < policy.spec.enforcement {
         let word = |it: Enforcement| Severity::from(it).as_str();
@@ -346,21 +392,6 @@ fn list(names: &[String]) -> String {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
-}
-
-/// An error with its causes.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            // Writing to a String cannot fail.
-            let _ = write!(text, ": {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 fn shorten(message: String) -> String {

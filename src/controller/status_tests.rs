@@ -27,8 +27,9 @@ fn policy(spec: Value) -> SecurityPolicy {
 fn view() -> View {
     View {
         ceiling: Enforcement::Deny,
-        listed: true,
+        listing: Listing::Listed,
         in_force: true,
+        awaits_secrets: false,
         audited: None,
     }
 }
@@ -245,7 +246,7 @@ fn the_time_moves_only_when_a_condition_turns() {
         "a steady state writes nothing"
     );
     let pending = View {
-        listed: false,
+        listing: Listing::Pending,
         ..view()
     };
     let turned = of(&policy, &Ok(Enforced::default()), &pending, later);
@@ -258,5 +259,57 @@ fn the_time_moves_only_when_a_condition_turns() {
         times,
         [false, true, true],
         "Accepted stayed, Enforced and Ready turned"
+    );
+}
+
+#[test]
+fn a_contested_webhook_configuration_is_no_ready_policy() {
+    let contested = View {
+        listing: Listing::Contested,
+        ..view()
+    };
+    insta::assert_snapshot!(conditions(&policy(json!({})), Ok(Enforced::default()), &contested), @r"
+    Accepted=True Valid: the policy compiles
+    Enforced=False Conflict: the webhook configuration is changed or deleted again and again, and lets workloads pass unjudged until it is put back; stop whoever changes it
+    Ready=False Conflict: the webhook configuration is changed or deleted again and again, and lets workloads pass unjudged until it is put back; stop whoever changes it
+    ");
+}
+
+#[test]
+fn secrets_that_were_not_listed_yet_leave_the_status_as_it_was() {
+    let seen = |present, cause: Option<&str>| {
+        Ok(Enforced {
+            secrets: Some(DeclaredSecrets {
+                declared: 2,
+                present,
+                missing: 0,
+                unknown: cause.map(Into::into),
+            }),
+            ..Enforced::default()
+        })
+    };
+    let mut policy = policy(json!({}));
+    let before = of(&policy, &seen(2, None), &view(), NOON);
+    policy.status = Some(before.clone());
+    let unknown = seen(0, Some("Secrets of namespace agents have not been listed yet"));
+    let awaiting = View {
+        awaits_secrets: true,
+        ..view()
+    };
+    assert_eq!(of(&policy, &unknown, &awaiting, NOON), before);
+
+    let refused = of(&policy, &unknown, &view(), NOON);
+    assert_eq!(
+        refused.secrets.map(|it| it.present),
+        Some(0),
+        "refused is no waiting"
+    );
+    policy.metadata.generation = Some(5);
+    let anew = of(&policy, &unknown, &awaiting, NOON);
+    let ready = anew.conditions.iter().find(|it| it.type_ == condition::READY);
+    assert_eq!(
+        ready.map(|it| it.reason.as_str()),
+        Some(reason::SECRETS_UNREADABLE),
+        "another spec was never ready"
     );
 }

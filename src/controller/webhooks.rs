@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
@@ -24,6 +24,9 @@ use tracing::{info, warn};
 use super::entries::{self, Inputs};
 use super::naming::{MANAGED_BY, MANAGER};
 use super::{Leading, owner};
+use crate::error::describe;
+use crate::metrics::Reconciled;
+use crate::webhook::Trust;
 
 /// Pause between two writes: changes of many policies become one.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -31,48 +34,113 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause while somebody else keeps changing a configuration, or the API server refuses it.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Writes in a row that are not slowed down.
+/// Longest pause while a configuration is not there: nothing is judged until it is back.
+const MAX_PAUSE_WHILE_MISSING: Duration = Duration::from_secs(2);
+
+/// Writes in a row that are not slowed down, nor told to users.
 const FREE: u32 = 5;
+
+/// What the webhook configurations in the cluster are known to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Listed {
+    /// They were not written yet, or one of them was deleted.
+    #[default]
+    Pending,
+    /// They are changed or deleted again and again.
+    Contested,
+    /// The namespaces that they list.
+    Namespaces(BTreeSet<String>),
+}
 
 /// Keeps both configurations while this replica leads. Never ends.
 pub async fn keep(leading: &Leading) {
     let context = &leading.context;
     let mut policies = context.policies.subscribe();
-    let mut ca_bundle = context.ca_bundle.clone();
+    let mut trust = context.trust.clone();
     let mut changed = pin!(changes(leading));
     let mut contest = Contest::default();
+    let mut is_told = false;
     loop {
         policies.borrow_and_update();
-        let bundle = ca_bundle.borrow_and_update().clone();
-        if let Some(bundle) = bundle {
+        let known = trust.borrow_and_update().clone();
+        if let Some(known) = known {
             let governed = context.policies.governed();
             let demand = Demand {
                 delivering: delivering(leading, &governed),
                 governed,
-                ca_bundle: bundle,
+                trust: known,
             };
             match bring(leading, &demand).await {
                 Ok(wrote) => {
-                    leading.listed.send_replace(Some(demand.governed.clone()));
-                    contest.note(wrote, demand);
+                    let governed = demand.governed.clone();
+                    contest.note(if wrote { Look::Wrote } else { Look::Right }, demand);
+                    let is_contested = contest.is_contested();
+                    if is_contested && !is_told {
+                        warn!("The webhook configurations are changed or deleted again and again");
+                    }
+                    is_told = is_contested;
+                    set_listed(leading, contest.listed(governed));
                 }
                 Err(error) => {
-                    contest.note(true, demand);
-                    let error = format!("{error:#}");
-                    warn!(error, "Failed to keep the webhook configurations");
-                    tokio::time::sleep(contest.pause()).await;
+                    contest.note(Look::Failed, demand);
+                    context.metrics.reconcile_error(Reconciled::WebhookConfiguration);
+                    warn!(
+                        error = describe(error.as_ref()),
+                        "Failed to keep the webhook configurations"
+                    );
+                    rest(leading, &mut contest, changed.as_mut()).await;
                     continue;
                 }
             }
         }
-        tokio::time::sleep(contest.pause()).await;
+        if rest(leading, &mut contest, changed.as_mut()).await {
+            continue;
+        }
         tokio::select! {
             changed = policies.changed() => if changed.is_err() { return },
             // The certificates' keeper may end before us at the end of the process.
-            changed = ca_bundle.changed() => if changed.is_err() { return },
-            _ = changed.next() => {}
+            changed = trust.changed() => if changed.is_err() { return },
+            change = changed.next() => heed(leading, &mut contest, change),
+            // That a contest is over is seen only by looking.
+            () = tokio::time::sleep(MAX_PAUSE * 2), if contest.is_contested() => {}
         }
     }
+}
+
+/// Pauses as long as the contest asks for; whether something changed meanwhile. A deletion cuts the pause short.
+async fn rest(
+    leading: &Leading,
+    contest: &mut Contest,
+    mut changed: Pin<&mut impl Stream<Item = Change>>,
+) -> bool {
+    let begin = Instant::now();
+    let mut has_changed = false;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(begin + contest.pause()) => return has_changed,
+            change = changed.next() => {
+                has_changed = true;
+                heed(leading, contest, change);
+            }
+        }
+    }
+}
+
+/// Takes a configuration that was deleted for one that lists no namespace, before it is put back.
+fn heed(leading: &Leading, contest: &mut Contest, change: Option<Change>) {
+    if change == Some(Change::Gone) {
+        warn!("A webhook configuration is not there");
+        contest.is_missing = true;
+        set_listed(leading, contest.listed(BTreeSet::new()));
+    }
+}
+
+fn set_listed(leading: &Leading, now: Listed) {
+    leading.listed.send_if_modified(|listed| {
+        let is_news = *listed != now;
+        *listed = now;
+        is_news
+    });
 }
 
 /// What the configurations have to say.
@@ -82,8 +150,8 @@ struct Demand {
     governed: BTreeSet<String>,
     /// Those of them with a policy that states `delivery`.
     delivering: BTreeSet<String>,
-    /// Certificates, in PEM.
-    ca_bundle: Vec<u8>,
+    /// By what the API server calls the webhook.
+    trust: Trust,
 }
 
 /// How often the same had to be written again, because somebody else writes something different or the API server
@@ -91,54 +159,114 @@ struct Demand {
 #[derive(Debug, Default)]
 struct Contest {
     demand: Option<Demand>,
+    /// Writes, done or refused.
+    tries: u32,
     writes: u32,
     last: Option<Instant>,
+    /// Whether a configuration was deleted and not put back since.
+    is_missing: bool,
+}
+
+/// What came of one look at the configurations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Right,
+    Wrote,
+    Failed,
 }
 
 impl Contest {
-    /// One look at the configurations, and whether they had to be written. A long rest lets the count begin anew.
-    fn note(&mut self, wrote: bool, demand: Demand) {
+    /// One look at the configurations. A long rest lets the count begin anew.
+    fn note(&mut self, look: Look, demand: Demand) {
         let now = Instant::now();
-        let rested = self.last.is_none_or(|it| now - it > MAX_PAUSE * 2);
+        let rested = self.last.is_none_or(|it| now - it >= MAX_PAUSE * 2);
         if rested || self.demand.as_ref() != Some(&demand) {
-            self.writes = 0;
+            (self.tries, self.writes) = (0, 0);
         }
         self.demand = Some(demand);
-        if wrote {
-            self.writes = self.writes.saturating_add(1);
+        if look != Look::Right {
+            self.tries = self.tries.saturating_add(1);
             self.last = Some(now);
+        }
+        if look == Look::Wrote {
+            self.writes = self.writes.saturating_add(1);
+        }
+        if look != Look::Failed {
+            self.is_missing = false;
         }
     }
 
     fn pause(&self) -> Duration {
-        let doublings = self.writes.saturating_sub(FREE);
-        (PAUSE * 2_u32.saturating_pow(doublings)).min(MAX_PAUSE)
+        let doublings = self.tries.saturating_sub(FREE);
+        let longest = if self.is_missing {
+            MAX_PAUSE_WHILE_MISSING
+        } else {
+            MAX_PAUSE
+        };
+        (PAUSE * 2_u32.saturating_pow(doublings)).min(longest)
+    }
+
+    fn is_contested(&self) -> bool {
+        self.writes > FREE
+    }
+
+    /// What may be told of the configurations, when they list `namespaces` now.
+    fn listed(&self, namespaces: BTreeSet<String>) -> Listed {
+        if self.is_contested() {
+            Listed::Contested
+        } else if self.is_missing {
+            Listed::Pending
+        } else {
+            Listed::Namespaces(namespaces)
+        }
     }
 }
 
+/// What a watch tells of one configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// It is there, perhaps with another content.
+    There,
+    /// It is not there.
+    Gone,
+}
+
 /// Tells whenever one of the configurations changed in the cluster, by whoever.
-fn changes(leading: &Leading) -> impl Stream<Item = ()> + use<> {
+fn changes(leading: &Leading) -> impl Stream<Item = Change> + use<> {
     let client = &leading.context.client;
     let name = &leading.context.args.webhook_configuration_name;
     let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let validating: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    let validating = watcher(validating, only.clone())
-        .default_backoff()
-        .touched_objects()
-        .filter_map(async |it| told(it));
-    let mutating = watcher(mutating, only)
-        .default_backoff()
-        .touched_objects()
-        .filter_map(async |it| told(it));
+    let validating = told(watcher(validating, only.clone()).default_backoff());
+    let mutating = told(watcher(mutating, only).default_backoff());
     stream::select(validating.boxed(), mutating.boxed())
 }
 
-fn told<K>(event: Result<K, watcher::Error>) -> Option<()> {
+/// What the events of a watch of one object say. A list without it tells of a deletion that the watch missed.
+fn told<K>(events: impl Stream<Item = watcher::Result<watcher::Event<K>>>) -> impl Stream<Item = Change> {
+    let mut is_there = false;
+    events.filter_map(move |event| std::future::ready(change(event, &mut is_there)))
+}
+
+fn change<K>(event: watcher::Result<watcher::Event<K>>, is_there: &mut bool) -> Option<Change> {
     match event {
-        Ok(_) => Some(()),
+        Ok(watcher::Event::Init) => {
+            *is_there = false;
+            None
+        }
+        Ok(watcher::Event::InitApply(_)) => {
+            *is_there = true;
+            Some(Change::There)
+        }
+        Ok(watcher::Event::InitDone) => (!*is_there).then_some(Change::Gone),
+        Ok(watcher::Event::Apply(_)) => Some(Change::There),
+        Ok(watcher::Event::Delete(_)) => Some(Change::Gone),
         Err(error) => {
-            warn!(%error, "Failed to watch the webhook configurations");
+            warn!(
+                error = describe(&error),
+                "Failed to watch the webhook configurations"
+            );
             None
         }
     }
@@ -149,7 +277,7 @@ async fn bring(leading: &Leading, demand: &Demand) -> anyhow::Result<bool> {
     let context = &leading.context;
     let inputs = Inputs {
         args: &context.args,
-        ca_bundle: &demand.ca_bundle,
+        trust: &demand.trust,
         governed: &demand.governed,
         delivering: &demand.delivering,
     };
@@ -253,12 +381,16 @@ fn is_right<K: Configuration>(present: &K, desired: &K) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::webhook::Token;
 
     fn demand(namespaces: usize) -> Demand {
         Demand {
             governed: (0..namespaces).map(|it| it.to_string()).collect(),
             delivering: BTreeSet::new(),
-            ca_bundle: Vec::new(),
+            trust: Trust {
+                ca_bundle: Vec::new(),
+                token: Token::parse(&"0".repeat(64)).unwrap(),
+            },
         }
     }
 
@@ -267,7 +399,7 @@ mod tests {
         let mut contest = Contest::default();
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            contest.note(true, demand(1));
+            contest.note(Look::Wrote, demand(1));
             pauses.push(contest.pause().as_secs());
         }
         assert_eq!(pauses, [1, 1, 1, 1, 1, 2, 4, 8, 16, 30, 30, 30]);
@@ -277,8 +409,79 @@ mod tests {
     fn policies_that_come_and_go_are_never_slowed_down() {
         let mut contest = Contest::default();
         for namespaces in 0..100 {
-            contest.note(true, demand(namespaces));
+            contest.note(Look::Wrote, demand(namespaces));
             assert_eq!(contest.pause(), PAUSE);
+        }
+    }
+    #[test]
+    fn a_contest_is_told_and_a_refusal_is_none() {
+        let mut contest = Contest::default();
+        let governed = demand(1).governed;
+        for _ in 0..FREE {
+            contest.note(Look::Wrote, demand(1));
+            assert_eq!(
+                contest.listed(governed.clone()),
+                Listed::Namespaces(governed.clone())
+            );
+        }
+        contest.note(Look::Failed, demand(1));
+        assert_eq!(
+            contest.listed(governed.clone()),
+            Listed::Namespaces(governed.clone())
+        );
+        contest.note(Look::Wrote, demand(1));
+        assert_eq!(contest.listed(governed.clone()), Listed::Contested);
+        contest.note(Look::Right, demand(1));
+        assert_eq!(
+            contest.listed(governed.clone()),
+            Listed::Contested,
+            "until it rested"
+        );
+        contest.last = Some(Instant::now() - MAX_PAUSE * 2);
+        contest.note(Look::Right, demand(1));
+        assert_eq!(contest.listed(governed.clone()), Listed::Namespaces(governed));
+    }
+
+    #[test]
+    fn r12_what_is_missing_lists_nothing_and_is_put_back_soon() {
+        let mut contest = Contest::default();
+        for _ in 0..12 {
+            contest.note(Look::Failed, demand(1));
+        }
+        assert_eq!(contest.pause(), MAX_PAUSE);
+        contest.is_missing = true;
+        assert_eq!(contest.pause(), MAX_PAUSE_WHILE_MISSING);
+        assert_eq!(contest.listed(demand(1).governed), Listed::Pending);
+        contest.note(Look::Failed, demand(1));
+        assert_eq!(
+            contest.listed(demand(1).governed),
+            Listed::Pending,
+            "still missing"
+        );
+        contest.note(Look::Wrote, demand(1));
+        assert_eq!(contest.pause(), MAX_PAUSE);
+        assert_eq!(
+            contest.listed(demand(1).governed),
+            Listed::Namespaces(demand(1).governed)
+        );
+    }
+
+    #[test]
+    fn a_list_without_the_configuration_tells_of_its_deletion() {
+        let mut is_there = false;
+        let mut told = |event| change::<()>(Ok(event), &mut is_there);
+        let events = [
+            (watcher::Event::Init, None),
+            (watcher::Event::InitApply(()), Some(Change::There)),
+            (watcher::Event::InitDone, None),
+            (watcher::Event::Delete(()), Some(Change::Gone)),
+            (watcher::Event::Apply(()), Some(Change::There)),
+            (watcher::Event::Init, None),
+            (watcher::Event::InitDone, Some(Change::Gone)),
+        ];
+        for (event, expected) in events {
+            let seen = format!("{event:?}");
+            assert_eq!(told(event), expected, "{seen}");
         }
     }
 }

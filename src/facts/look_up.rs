@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::sources::{ConfigMapTexts, SecretKeys, Source};
 use crate::controller;
+use crate::error::describe;
 use crate::operator::{Context, SecretAccess};
 
 /// Requests that one look-up has open at a time.
@@ -86,7 +87,7 @@ async fn bind_and_get(
     let binding = timeout_at(deadline, controller::bind_secret_reader(context, namespace)).await;
     match binding {
         Err(_) => return Err(Failure::Slow(format!("RoleBinding of namespace {namespace}"))),
-        Ok(Err(error)) => return Err(Failure::Forbidden(format!("{error:#}"))),
+        Ok(Err(error)) => return Err(Failure::Forbidden(describe(&error))),
         Ok(Ok(())) => {}
     }
     loop {
@@ -134,14 +135,15 @@ async fn get<K: Source>(
     let what = format!("{} {namespace}/{name}", <K as Resource>::kind(&()));
     match timeout_at(deadline, api.get_opt(name)).await {
         Err(_) => Err(Failure::Slow(what)),
-        Ok(Ok(Some(object))) => Ok(Fact::Known(Arc::new(object.into_fact()))),
+        Ok(Ok(Some(object))) => Ok(object.into_fact()),
         Ok(Ok(None)) => Ok(Fact::Absent),
         Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
             Err(Failure::Forbidden(format!("{what} may not be read")))
         }
-        // The text of another error could repeat a part of the answer, and with it of a value.
-        Ok(Err(kube::Error::SerdeError(_))) => Err(Failure::Other(format!("{what} could not be parsed"))),
-        Ok(Err(error)) => Err(Failure::Other(format!("{what} could not be read: {error}"))),
+        Ok(Err(error)) => {
+            let cause = describe(&error);
+            Err(Failure::Other(format!("{what} could not be read: {cause}")))
+        }
     }
 }
 

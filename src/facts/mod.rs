@@ -12,6 +12,6 @@ mod watched;
 pub use ceiling::Ceiling;
 pub use look_up::{LookUp, is_object_name, look_up};
 pub use pods::{Backends, pods_behind};
-pub use policies::{Known, Policies};
+pub use policies::{Known, Policies, cannot_be_read};
 pub use watch::{watch_ceiling, watch_namespaces, watch_policies};
 pub use watched::Watched;

@@ -9,6 +9,7 @@ use portcullis_engine::Fact;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
+use crate::error::describe;
 use crate::operator::Context;
 
 /// Pods of one Service that are looked at; those of one Deployment differ in nothing that a policy selects by.
@@ -87,7 +88,8 @@ pub async fn pods_behind(
     match timeout_at(deadline, labels_behind(context, namespace, services)).await {
         Ok(Ok(labels)) => Fact::Known(labels.into_iter().collect()),
         Ok(Err(error)) => {
-            Fact::Unknown(format!("pods behind the Ingress could not be listed: {error}").into())
+            let cause = describe(&error);
+            Fact::Unknown(format!("pods behind the Ingress could not be listed: {cause}").into())
         }
         Err(_) => {
             Fact::Unknown("the API server did not answer in time for the pods behind the Ingress".into())

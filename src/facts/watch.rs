@@ -4,45 +4,114 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use portcullis_api::{Enforcement, SecurityPolicy};
 use tokio::sync::watch::Sender;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use super::policies::Policies;
 use super::sources::{ConfigMapTexts, SecretKeys, Source};
-use super::watched::{Namespace, Shelf};
+use super::watched::{Kept, Namespace, Shelf};
+use crate::error::describe;
 use crate::operator::Context;
 
 /// Key of the operator's ConfigMap that holds the ceiling.
 const CEILING_KEY: &str = "enforcementCeiling";
 
-/// Keeps the policies of all namespaces in memory; sets `listed` once all have been read. Never ends.
+/// Objects of a namespace that are listed at a time.
+const PAGE: u32 = 25;
+
+/// Refusals in a row after which policies have no CustomResourceDefinition.
+const UNDEFINED_AFTER: u32 = 2;
+
+/// Pause before it is looked again whether the CustomResourceDefinition of policies is there.
+const UNDEFINED_RETRY: Duration = Duration::from_secs(5);
+
+/// Keeps the policies of all namespaces in memory; sets `listed` once all have been read, or there are none since their
+/// CustomResourceDefinition is not there. Never ends.
 pub async fn watch_policies(context: Context, listed: Sender<bool>) {
+    loop {
+        follow_policies(&context, &listed).await;
+        // Without their definition there are no policies: what was known of them must govern nothing any more.
+        context.policies.retain(&BTreeSet::new());
+        context.metrics.api_available(false);
+        listed.send_replace(true);
+        tokio::time::sleep(UNDEFINED_RETRY).await;
+    }
+}
+
+/// Follows the policies until the API server says that it does not know their kind.
+///
+/// The watch is begun anew then, with a list: a watch that went on would not tell of policies that were there before.
+async fn follow_policies(context: &Context, listed: &Sender<bool>) {
     let policies = &context.policies;
-    let api: Api<SecurityPolicy> = Api::all(context.client.clone());
+    // One policy that cannot be read must not hide all the others.
+    let api: Api<DeserializeGuard<SecurityPolicy>> = Api::all(context.client.clone());
     let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
     let mut present = BTreeSet::new();
+    let mut refusals = Refusals::default();
     while let Some(event) = events.next().await {
+        let is_undefined = refusals.are_of_an_undefined_kind(&event);
         match event {
             Ok(Event::Init) => present.clear(),
             Ok(Event::InitApply(policy)) => {
                 present.insert((policy.namespace().unwrap_or_default(), policy.name_any()));
-                policies.apply(&Arc::new(policy));
+                take_in(policies, policy);
             }
             Ok(Event::InitDone) => {
                 policies.retain(&present);
+                context.metrics.api_available(true);
                 listed.send_replace(true);
             }
-            Ok(Event::Apply(policy)) => policies.apply(&Arc::new(policy)),
-            Ok(Event::Delete(policy)) => policies.delete(&policy),
-            Err(error) => warn!(%error, "Failed to watch SecurityPolicies"),
+            Ok(Event::Apply(policy)) => take_in(policies, policy),
+            Ok(Event::Delete(policy)) => policies.delete(policy.meta()),
+            Err(error) => {
+                warn!(error = describe(&error), "Failed to watch SecurityPolicies");
+                if is_undefined {
+                    return;
+                }
+            }
         }
+    }
+}
+
+fn take_in(policies: &Policies, policy: DeserializeGuard<SecurityPolicy>) {
+    match policy.0 {
+        Ok(policy) => policies.apply(&Arc::new(policy)),
+        Err(unreadable) => {
+            let name = unreadable.metadata.name.as_deref();
+            warn!(
+                error = describe(&unreadable),
+                name, "Failed to read SecurityPolicy"
+            );
+            policies.apply_unreadable(&unreadable);
+        }
+    }
+}
+
+/// How often in a row the API server said that it does not know the kind of policies.
+#[derive(Debug, Default)]
+struct Refusals(u32);
+
+impl Refusals {
+    /// Takes in what a watch told; whether it is certain by now that the kind is not defined. Once is not enough for
+    /// taking all policies out of force: a proxy or an API server that is starting says so as well.
+    fn are_of_an_undefined_kind<K>(&mut self, event: &watcher::Result<Event<K>>) -> bool {
+        match event {
+            // It stands before the answer to a list.
+            Ok(Event::Init) => {}
+            Err(error) if code(error) == Some(404) => self.0 = self.0.saturating_add(1),
+            Ok(_) | Err(_) => self.0 = 0,
+        }
+        self.0 >= UNDEFINED_AFTER
     }
 }
 
@@ -68,7 +137,9 @@ pub async fn watch_ceiling(context: Context, listed: Sender<bool>) {
             }
             Ok(Event::Apply(config_map)) => set_ceiling(&context, &config_map),
             Ok(Event::Delete(_)) => change_ceiling(&context, Enforcement::Deny),
-            Err(error) => warn!(%error, config_map = %args.config_map, "Failed to watch ConfigMap"),
+            Err(error) => {
+                warn!(error = describe(&error), config_map = %args.config_map, "Failed to watch ConfigMap")
+            }
         }
     }
 }
@@ -174,7 +245,10 @@ fn start<K: Source>(
     context: &Context,
     namespace: &str,
     tasks: &mut Vec<JoinHandle<()>>,
-) -> Arc<Shelf<K::Fact>> {
+) -> Arc<Shelf<K::Fact>>
+where
+    K::Fact: PartialEq,
+{
     let cause = format!(
         "{}s of namespace {namespace} have not been listed yet",
         K::kind(&())
@@ -189,46 +263,87 @@ fn start<K: Source>(
 }
 
 /// Keeps one shelf filled.
-async fn keep<K: Source>(context: Context, namespace: String, shelf: Arc<Shelf<K::Fact>>) {
+async fn keep<K: Source>(context: Context, namespace: String, shelf: Arc<Shelf<K::Fact>>)
+where
+    K::Fact: PartialEq,
+{
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
-    let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
-    let mut listed = BTreeMap::new();
+    // A page is held as a whole, and each object may have a MiB.
+    let pages = watcher::Config::default().page_size(PAGE);
+    let mut events = pin!(watcher(api, pages).default_backoff());
+    let mut listed = Kept::default();
     while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => listed.clear(),
+        let news = match event {
+            Ok(Event::Init) => {
+                listed = Kept::default();
+                false
+            }
             Ok(Event::InitApply(object)) => {
-                listed.insert(object.name_any(), Arc::new(object.into_fact()));
-                continue;
+                listed.insert::<K>(object.name_any(), object.into_fact());
+                false
             }
             Ok(Event::InitDone) => shelf.replace(std::mem::take(&mut listed)),
-            Ok(Event::Apply(object)) => shelf.put(object.name_any(), object.into_fact()),
-            Ok(Event::Delete(object)) => shelf.remove(&object.name_any()),
-            Err(error) if lose(&error, &K::kind(&()), &namespace, &shelf) => {}
-            Err(_) => continue,
+            Ok(Event::Apply(object)) => shelf.put::<K>(object.name_any(), object.into_fact()),
+            Ok(Event::Delete(object)) => shelf.remove::<K>(&object.name_any()),
+            Err(error) => lose(&error, &K::kind(&()), &namespace, &shelf),
+        };
+        if news {
+            context.watched.announce(&namespace);
         }
-        context.watched.announce();
     }
 }
 
 /// What was listed before stays known while the API server is away, but not once it refuses us. Whether anything is
 /// known that was not before.
-fn lose<T>(error: &watcher::Error, kind: &str, namespace: &str, shelf: &Shelf<T>) -> bool {
-    if shelf.is_listed() && !is_forbidden(error) {
-        warn!(%error, namespace, kind, "Failed to watch");
+fn lose<T: PartialEq>(error: &watcher::Error, kind: &str, namespace: &str, shelf: &Shelf<T>) -> bool {
+    if shelf.is_listed() && code(error) != Some(403) {
+        warn!(error = describe(error), namespace, kind, "Failed to watch");
         return false;
     }
+    let error = describe(error);
     let news = shelf.lose(&format!(
         "{kind}s of namespace {namespace} cannot be listed: {error}"
     ));
     if news {
-        warn!(%error, namespace, kind, "Failed to list");
+        warn!(error, namespace, kind, "Failed to list");
     }
     news
 }
 
-fn is_forbidden(error: &watcher::Error) -> bool {
-    let (watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) = error else {
-        return false;
-    };
-    matches!(error, kube::Error::Api(status) if status.code == 403)
+/// The HTTP status with which the API server refused a list or a watch; `None` when it did not answer.
+fn code(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status.code),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: u16) -> watcher::Result<Event<SecurityPolicy>> {
+        let status = kube::core::Status {
+            code,
+            ..kube::core::Status::default()
+        };
+        Err(watcher::Error::InitialListFailed(kube::Error::Api(Box::new(
+            status,
+        ))))
+    }
+
+    #[test]
+    fn r05_a_single_404_takes_no_policy_out_of_force() {
+        let mut refusals = Refusals::default();
+        let mut told = |event| refusals.are_of_an_undefined_kind(&event);
+        assert!(!told(refused(404)));
+        assert!(!told(Ok(Event::Init)));
+        assert!(!told(Ok(Event::InitDone)), "the list was given");
+        assert!(!told(refused(404)));
+        assert!(!told(refused(503)), "something else is wrong");
+        assert!(!told(refused(404)));
+        assert!(!told(Ok(Event::Init)), "the list is asked for once more");
+        assert!(told(refused(404)));
+    }
 }

@@ -6,11 +6,28 @@ use std::sync::{Arc, PoisonError, RwLock};
 use portcullis_engine::{ConfigMapFact, Fact, FactKey, Facts, SecretFact};
 use tokio::sync::watch;
 
+use super::sources::Source;
+
 /// Facts of all governed namespaces. What is not watched is unknown.
 #[derive(Debug, Default)]
 pub struct Watched {
     namespaces: RwLock<HashMap<String, Namespace>>,
-    changed: watch::Sender<u64>,
+    revisions: watch::Sender<Revisions>,
+}
+
+/// When the facts of each namespace changed last.
+#[derive(Debug, Default)]
+pub struct Revisions {
+    /// Goes on for all namespaces together, so that none is given twice to a namespace that comes back.
+    latest: u64,
+    by_namespace: HashMap<String, u64>,
+}
+
+impl Revisions {
+    fn change(&mut self, namespace: &str) {
+        self.latest = self.latest.wrapping_add(1);
+        self.by_namespace.insert(namespace.to_owned(), self.latest);
+    }
 }
 
 /// The facts of one namespace; what no policy of it asks for is not kept.
@@ -20,6 +37,20 @@ pub(super) struct Namespace {
     pub(super) config_maps: Option<Arc<Shelf<ConfigMapFact>>>,
 }
 
+impl Namespace {
+    /// Whether the facts stand on the same shelves.
+    fn is_same(&self, other: &Self) -> bool {
+        fn same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+            match (one, other) {
+                (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                (one, other) => one.is_none() && other.is_none(),
+            }
+        }
+        same(self.secrets.as_ref(), other.secrets.as_ref())
+            && same(self.config_maps.as_ref(), other.config_maps.as_ref())
+    }
+}
+
 impl Watched {
     /// What is known of a Secret.
     pub fn secret(&self, namespace: &str, name: &str) -> Fact<Arc<SecretFact>> {
@@ -27,6 +58,12 @@ impl Watched {
             Some(shelf) => shelf.get(name),
             None => not_watched("Secrets", namespace),
         }
+    }
+
+    /// Whether the Secrets of `namespace` have been neither listed nor refused so far.
+    pub fn awaits_secrets(&self, namespace: &str) -> bool {
+        let secrets = self.namespace(namespace).secrets;
+        secrets.is_none_or(|it| it.is_pending())
     }
 
     /// What is known of a ConfigMap.
@@ -53,20 +90,41 @@ impl Watched {
         }
     }
 
-    /// Tells of each change; the number itself has no meaning.
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    /// Tells of each change, of whatever namespace.
+    pub fn subscribe(&self) -> watch::Receiver<Revisions> {
+        self.revisions.subscribe()
+    }
+
+    /// Another number whenever the facts of `namespace` changed; the number itself has no meaning.
+    pub fn revision(&self, namespace: &str) -> u64 {
+        let revisions = self.revisions.borrow();
+        revisions.by_namespace.get(namespace).copied().unwrap_or_default()
     }
 
     /// Replaces which facts are kept of which namespace.
     pub(super) fn keep(&self, namespaces: HashMap<String, Namespace>) {
-        *self.namespaces.write().unwrap_or_else(PoisonError::into_inner) = namespaces;
-        self.announce();
+        let before = {
+            let mut kept = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *kept, namespaces.clone())
+        };
+        self.revisions.send_if_modified(|revisions| {
+            let latest = revisions.latest;
+            for (name, facts) in &namespaces {
+                if before.get(name).is_none_or(|it| !it.is_same(facts)) {
+                    revisions.change(name);
+                }
+            }
+            let known = revisions.by_namespace.len();
+            revisions
+                .by_namespace
+                .retain(|name, _| namespaces.contains_key(name));
+            revisions.latest != latest || revisions.by_namespace.len() != known
+        });
     }
 
-    /// Tells whoever waits for changes.
-    pub(super) fn announce(&self) {
-        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    /// Tells whoever waits for changes that the facts of `namespace` differ from those before.
+    pub(super) fn announce(&self, namespace: &str) {
+        self.revisions.send_modify(|it| it.change(namespace));
     }
 
     fn namespace(&self, name: &str) -> Namespace {
@@ -85,50 +143,121 @@ pub(super) struct Shelf<T>(RwLock<State<T>>);
 
 #[derive(Debug)]
 enum State<T> {
-    Unknown(Arc<str>),
-    Listed(BTreeMap<String, Arc<T>>),
+    /// Neither listed nor refused so far.
+    Pending(Arc<str>),
+    Refused(Arc<str>),
+    Listed(Kept<T>),
 }
 
-impl<T> Shelf<T> {
-    /// A shelf of which nothing is known because of `cause`.
+/// Bytes that are kept of one kind in one namespace: whoever may write there must not fill our memory.
+const MAX_NAMESPACE: usize = 4 * 1024 * 1024;
+
+/// Facts by name, up to a size.
+#[derive(Debug, PartialEq)]
+pub(super) struct Kept<T> {
+    facts: BTreeMap<String, Fact<Arc<T>>>,
+    /// Bytes of what is known.
+    weight: usize,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self {
+            facts: BTreeMap::new(),
+            weight: 0,
+        }
+    }
+}
+
+impl<T: PartialEq> Kept<T> {
+    /// Takes in a fact, as unknown where there is no room for it; whether that is news.
+    pub(super) fn insert<K: Source<Fact = T>>(&mut self, name: String, fact: Fact<Arc<T>>) -> bool {
+        let before = self.facts.remove(&name);
+        self.weight -= before.as_ref().map_or(0, weight::<K>);
+        let mut fact = fact;
+        if self.weight + weight::<K>(&fact) > MAX_NAMESPACE {
+            let cause = format!(
+                "{} {name} is too large to be read: all of its namespace must have at most {MAX_NAMESPACE} bytes together",
+                K::kind(&())
+            );
+            fact = Fact::Unknown(cause.into());
+        }
+        self.weight += weight::<K>(&fact);
+        let news = before.as_ref() != Some(&fact);
+        self.facts.insert(name, fact);
+        news
+    }
+
+    /// Forgets a fact; whether it was there.
+    fn remove<K: Source<Fact = T>>(&mut self, name: &str) -> bool {
+        let before = self.facts.remove(name);
+        self.weight -= before.as_ref().map_or(0, weight::<K>);
+        before.is_some()
+    }
+}
+
+fn weight<K: Source>(fact: &Fact<Arc<K::Fact>>) -> usize {
+    match fact {
+        Fact::Known(it) => K::weight(it),
+        Fact::Absent | Fact::Unknown(_) => 0,
+    }
+}
+
+impl<T: PartialEq> Shelf<T> {
+    /// A shelf of which nothing is known yet because of `cause`.
     pub(super) fn unknown(cause: &str) -> Self {
-        Self(RwLock::new(State::Unknown(cause.into())))
+        Self(RwLock::new(State::Pending(cause.into())))
     }
 
     fn get(&self, name: &str) -> Fact<Arc<T>> {
         match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Unknown(cause) => Fact::Unknown(Arc::clone(cause)),
-            State::Listed(facts) => facts
-                .get(name)
-                .map_or(Fact::Absent, |it| Fact::Known(Arc::clone(it))),
+            State::Pending(cause) | State::Refused(cause) => Fact::Unknown(Arc::clone(cause)),
+            State::Listed(kept) => match kept.facts.get(name) {
+                None | Some(Fact::Absent) => Fact::Absent,
+                Some(Fact::Known(it)) => Fact::Known(Arc::clone(it)),
+                Some(Fact::Unknown(cause)) => Fact::Unknown(Arc::clone(cause)),
+            },
         }
     }
 
-    /// Takes in a fresh list.
-    pub(super) fn replace(&self, facts: BTreeMap<String, Arc<T>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = State::Listed(facts);
+    /// Takes in a fresh list; whether anything in it is news.
+    pub(super) fn replace(&self, facts: Kept<T>) -> bool {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let news = !matches!(&*state, State::Listed(known) if *known == facts);
+        *state = State::Listed(facts);
+        news
     }
 
-    /// Takes in one object that was created or changed.
-    pub(super) fn put(&self, name: String, fact: T) {
-        if let State::Listed(facts) = &mut *self.0.write().unwrap_or_else(PoisonError::into_inner) {
-            facts.insert(name, Arc::new(fact));
+    /// Takes in one object that was created or changed; whether what is known of it is news.
+    pub(super) fn put<K: Source<Fact = T>>(&self, name: String, fact: Fact<Arc<T>>) -> bool {
+        match &mut *self.0.write().unwrap_or_else(PoisonError::into_inner) {
+            State::Listed(kept) => kept.insert::<K>(name, fact),
+            State::Pending(_) | State::Refused(_) => false,
         }
     }
 
-    /// Forgets one object that was deleted.
-    pub(super) fn remove(&self, name: &str) {
-        if let State::Listed(facts) = &mut *self.0.write().unwrap_or_else(PoisonError::into_inner) {
-            facts.remove(name);
+    /// Forgets one object that was deleted; whether it was known.
+    pub(super) fn remove<K: Source<Fact = T>>(&self, name: &str) -> bool {
+        match &mut *self.0.write().unwrap_or_else(PoisonError::into_inner) {
+            State::Listed(kept) => kept.remove::<K>(name),
+            State::Pending(_) | State::Refused(_) => false,
         }
     }
 
     /// Takes all for unknown; whether that is news.
     pub(super) fn lose(&self, cause: &str) -> bool {
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let news = !matches!(&*state, State::Unknown(known) if **known == *cause);
-        *state = State::Unknown(cause.into());
+        let news = !matches!(&*state, State::Refused(known) if **known == *cause);
+        *state = State::Refused(cause.into());
         news
+    }
+
+    /// Whether it is still to be seen if a list is granted.
+    fn is_pending(&self) -> bool {
+        matches!(
+            &*self.0.read().unwrap_or_else(PoisonError::into_inner),
+            State::Pending(_)
+        )
     }
 
     /// Whether a list was taken in.
@@ -137,5 +266,108 @@ impl<T> Shelf<T> {
             &*self.0.read().unwrap_or_else(PoisonError::into_inner),
             State::Listed(_)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::sources::{ConfigMapTexts, SecretKeys};
+
+    fn secret(key: &str) -> Fact<Arc<SecretFact>> {
+        Fact::Known(Arc::new(SecretFact {
+            keys: [(key.to_owned(), portcullis_engine::KeyFact::default())].into(),
+        }))
+    }
+
+    #[test]
+    fn a_namespace_fills_no_more_than_its_share_and_gives_it_back() {
+        let text = "x".repeat(60_000);
+        let config_map = || {
+            let data = [("key".to_owned(), text.clone())].into();
+            Fact::Known(Arc::new(ConfigMapFact { data }))
+        };
+        let mut kept = Kept::default();
+        for number in 0..1000 {
+            kept.insert::<ConfigMapTexts>(number.to_string(), config_map());
+        }
+        let known = |kept: &Kept<ConfigMapFact>| {
+            kept.facts
+                .values()
+                .filter(|it| matches!(it, Fact::Known(_)))
+                .count()
+        };
+        assert_eq!(known(&kept), MAX_NAMESPACE / 60_003);
+        assert!(matches!(kept.facts.get("999"), Some(Fact::Unknown(_))));
+        kept.remove::<ConfigMapTexts>("0");
+        kept.insert::<ConfigMapTexts>("999".into(), config_map());
+        assert!(matches!(kept.facts.get("999"), Some(Fact::Known(_))));
+    }
+
+    #[test]
+    fn an_object_that_says_the_same_as_before_is_no_news() {
+        let shelf = Shelf::unknown("not listed yet");
+        let list = || {
+            let mut kept = Kept::default();
+            kept.insert::<SecretKeys>("magsag".into(), secret("api-key"));
+            kept
+        };
+        assert!(
+            !shelf.put::<SecretKeys>("magsag".into(), secret("api-key")),
+            "nothing was listed"
+        );
+        assert!(shelf.replace(list()));
+        assert!(!shelf.replace(list()), "listed anew");
+        assert!(
+            !shelf.put::<SecretKeys>("magsag".into(), secret("api-key")),
+            "an annotation changed"
+        );
+        assert!(shelf.put::<SecretKeys>("magsag".into(), secret("other")));
+        assert!(shelf.remove::<SecretKeys>("magsag"));
+        assert!(!shelf.remove::<SecretKeys>("magsag"));
+    }
+
+    #[test]
+    fn facts_of_one_namespace_change_no_revision_of_another() {
+        let watched = Watched::default();
+        let facts = || Namespace {
+            secrets: Some(Arc::new(Shelf::unknown("not listed yet"))),
+            config_maps: None,
+        };
+        let kept: HashMap<_, _> = ["agents", "other"].map(|it| (it.to_owned(), facts())).into();
+        watched.keep(kept.clone());
+        let before = ["agents", "other"].map(|it| watched.revision(it));
+        watched.announce("agents");
+        assert_ne!(watched.revision("agents"), before[0]);
+        assert_eq!(watched.revision("other"), before[1]);
+
+        let mut changes = watched.subscribe();
+        changes.borrow_and_update();
+        watched.keep(kept.clone());
+        assert!(
+            !changes.has_changed().expect("the facts are there"),
+            "the same is kept"
+        );
+        let agents = watched.revision("agents");
+        watched.keep(HashMap::from([("other".to_owned(), kept["other"].clone())]));
+        watched.keep(kept);
+        assert_ne!(watched.revision("agents"), agents, "it went and came back");
+        assert_eq!(watched.revision("other"), before[1]);
+    }
+    #[test]
+    fn secrets_are_awaited_until_the_api_server_answered() {
+        let watched = Watched::default();
+        assert!(watched.awaits_secrets("agents"), "not watched yet");
+        let shelf = Arc::new(Shelf::unknown("not listed yet"));
+        let facts = Namespace {
+            secrets: Some(Arc::clone(&shelf)),
+            config_maps: None,
+        };
+        watched.keep([("agents".to_owned(), facts)].into());
+        assert!(watched.awaits_secrets("agents"), "not listed yet");
+        shelf.lose("forbidden");
+        assert!(!watched.awaits_secrets("agents"), "refused");
+        shelf.replace(Kept::default());
+        assert!(!watched.awaits_secrets("agents"), "listed");
     }
 }

@@ -4,20 +4,20 @@
 //! Two that write at once do no harm: the first to create wins by the conflict of field managers, and each later change
 //! states the version that it was made of.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 use portcullis_api::FIELD_MANAGER;
 use serde_json::json;
 use tokio::sync::watch::Sender;
@@ -25,14 +25,23 @@ use tracing::{error, info, warn};
 
 use super::certificates::{Certificates, renew};
 use super::tls::Served;
+use super::token::{Token, Trust};
+use crate::controller::owner_references;
+use crate::error::describe;
 use crate::operator::{Context, OperatorArgs};
 
 /// How often it is looked whether a certificate is to be renewed.
 const CHECK: Duration = Duration::from_secs(60);
 
-/// Serves the certificates of the Secret, renews them when they are due and tells `ca_bundle` whom the API server is to
-/// trust. Never ends.
-pub async fn keep(context: Context, served: Arc<Served>, ca_bundle: Sender<Option<Vec<u8>>>) {
+/// Field manager of this process alone; process ids are the same in all containers.
+static MANAGER: LazyLock<String> = LazyLock::new(|| {
+    let started = Timestamp::now().as_nanosecond();
+    format!("{FIELD_MANAGER}-{}-{started}", std::process::id())
+});
+
+/// Serves the certificates of the Secret, renews them when they are due and tells `trust` by what the API server
+/// is to call the webhook. Never ends.
+pub async fn keep(context: Context, served: Arc<Served>, trust: Sender<Option<Trust>>) {
     let args = &context.args;
     let names = names(args);
     let only = watcher::Config::default().fields(&format!("metadata.name={}", args.tls_secret));
@@ -43,10 +52,10 @@ pub async fn keep(context: Context, served: Arc<Served>, ca_bundle: Sender<Optio
         tokio::select! {
             event = events.next() => match event {
                 None => return,
-                Some(Err(error)) => warn!(%error, secret = %args.tls_secret, "Failed to watch Secret"),
+                Some(Err(error)) => warn!(error = describe(&error), secret = %args.tls_secret, "Failed to watch Secret"),
                 Some(Ok(event)) => {
                     if let Some(certificates) = store.take_in(event) {
-                        install(&certificates, &served, &ca_bundle);
+                        install(&certificates, &served, &trust);
                     }
                 }
             },
@@ -55,22 +64,22 @@ pub async fn keep(context: Context, served: Arc<Served>, ca_bundle: Sender<Optio
         if store.is_listed
             && let Err(error) = store.renew(&context, &names).await
         {
-            error!(error = format!("{error:#}"), secret = %args.tls_secret, "Failed to renew certificates");
+            error!(error = describe(error.as_ref()), secret = %args.tls_secret, "Failed to renew certificates");
         }
     }
 }
 
-fn install(certificates: &Certificates, served: &Served, ca_bundle: &Sender<Option<Vec<u8>>>) {
+fn install(certificates: &Certificates, served: &Served, trust: &Sender<Option<Trust>>) {
     match served.install(&certificates.certificate, &certificates.key) {
         Ok(()) => {
             info!("Loaded certificates");
-            ca_bundle.send_replace(Some(certificates.ca_bundle.clone().into_bytes()));
+            trust.send_replace(Some(Trust {
+                ca_bundle: certificates.ca_bundle.clone().into_bytes(),
+                token: certificates.token.clone(),
+            }));
         }
         // What was served before is still served; the next check makes anew what does not fit.
-        Err(error) => error!(
-            error = format!("{:#}", anyhow::Error::from(error)),
-            "Failed to load certificates"
-        ),
+        Err(error) => error!(error = describe(&error), "Failed to load certificates"),
     }
 }
 
@@ -88,7 +97,13 @@ impl Store {
     /// Takes in an event; gives the certificates where there are new ones.
     fn take_in(&mut self, event: Event<Secret>) -> Option<Certificates> {
         match event {
-            Event::Init | Event::Delete(_) => {
+            Event::Init => {
+                // Whether there is a Secret is not known before the list ends.
+                self.is_listed = false;
+                self.version = None;
+                None
+            }
+            Event::Delete(_) => {
                 self.version = None;
                 None
             }
@@ -112,7 +127,10 @@ impl Store {
             (Some(version), Some(due)) => change(context, version, &due).await,
             (Some(_), None) => return Ok(()),
             (None, due) => match due.or_else(|| self.certificates.clone()) {
-                Some(certificates) => create(context, &certificates).await,
+                Some(certificates) => {
+                    let owners = owner_references(context).await?;
+                    create(context, &certificates, owners).await
+                }
                 None => return Ok(()),
             },
         };
@@ -128,21 +146,20 @@ impl Store {
 
 /// Server-side apply under a manager of this process alone and without force, so that of two replicas that create at
 /// once one meets a conflict. An ordinary create carries no name that the operator's role could be bounded by.
-async fn create(context: &Context, certificates: &Certificates) -> kube::Result<()> {
-    let owners: Vec<OwnerReference> = owner(context).await?.into_iter().collect();
+async fn create(
+    context: &Context,
+    certificates: &Certificates,
+    owners: Option<Vec<OwnerReference>>,
+) -> kube::Result<()> {
     let secret = json!({
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": context.args.tls_secret, "ownerReferences": owners},
+        "metadata": {"name": context.args.tls_secret, "ownerReferences": owners.unwrap_or_default()},
         "type": "kubernetes.io/tls",
-        "stringData": data(certificates),
+        // Not as `stringData`: the field that is read back is the one that conflicts.
+        "data": data(certificates),
     });
-    let manager = format!(
-        "{FIELD_MANAGER}-{}-{}",
-        std::process::id(),
-        Timestamp::now().as_nanosecond()
-    );
-    let params = PatchParams::apply(&manager);
+    let params = PatchParams::apply(&MANAGER);
     let api = secrets(context);
     api.patch(&context.args.tls_secret, &params, &Patch::Apply(secret))
         .await?;
@@ -150,7 +167,7 @@ async fn create(context: &Context, certificates: &Certificates) -> kube::Result<
 }
 
 async fn change(context: &Context, version: &str, certificates: &Certificates) -> kube::Result<()> {
-    let change = json!({"metadata": {"resourceVersion": version}, "stringData": data(certificates)});
+    let change = json!({"metadata": {"resourceVersion": version}, "data": data(certificates)});
     let params = PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
@@ -161,16 +178,19 @@ async fn change(context: &Context, version: &str, certificates: &Certificates) -
     Ok(())
 }
 
-fn data(certificates: &Certificates) -> serde_json::Value {
-    json!({
-        "ca.crt": certificates.ca_bundle,
-        "ca.key": certificates.ca_key,
-        "tls.crt": certificates.certificate,
-        "tls.key": certificates.key,
-    })
+fn data(certificates: &Certificates) -> BTreeMap<&'static str, ByteString> {
+    let data = [
+        ("ca.crt", certificates.ca_bundle.as_str()),
+        ("ca.key", certificates.ca_key.as_str()),
+        ("tls.crt", certificates.certificate.as_str()),
+        ("tls.key", certificates.key.as_str()),
+        ("token", certificates.token.as_str()),
+    ];
+    data.map(|(key, text)| (key, ByteString(text.as_bytes().to_vec())))
+        .into()
 }
 
-/// `None` when a key is missing or no text.
+/// `None` when a key is missing, no text, or the token none of ours.
 fn read(secret: &Secret) -> Option<Certificates> {
     let data = secret.data.as_ref()?;
     let text = |key: &str| String::from_utf8(data.get(key)?.0.clone()).ok();
@@ -179,16 +199,8 @@ fn read(secret: &Secret) -> Option<Certificates> {
         ca_key: text("ca.key")?,
         certificate: text("tls.crt")?,
         key: text("tls.key")?,
+        token: Token::parse(&text("token")?)?,
     })
-}
-
-/// The ClusterRole that owns the Secret, where one is stated and there.
-async fn owner(context: &Context) -> kube::Result<Option<OwnerReference>> {
-    let Some(name) = &context.args.owner_cluster_role else {
-        return Ok(None);
-    };
-    let api: Api<ClusterRole> = Api::all(context.client.clone());
-    Ok(api.get_opt(name).await?.and_then(|it| it.owner_ref(&())))
 }
 
 fn secrets(context: &Context) -> Api<Secret> {
@@ -223,6 +235,34 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back_and_a_fresh_list_writes_nothing() {
+        let names = BTreeSet::from(["localhost".to_owned()]);
+        let certificates = renew(None, &names, Timestamp::now()).unwrap().unwrap();
+        let mut secret: Secret = serde_json::from_value(
+            json!({"metadata": {"resourceVersion": "7"}, "data": data(&certificates)}),
+        )
+        .unwrap();
+        let mut store = Store::default();
+        let listed = |store: &mut Store, secret: Secret| {
+            store.take_in(Event::Init);
+            assert!(!store.is_listed, "nothing may be written before the list ends");
+            let news = store.take_in(Event::InitApply(secret));
+            store.take_in(Event::InitDone);
+            assert!(store.is_listed);
+            news
+        };
+        assert_eq!(listed(&mut store, secret.clone()), Some(certificates));
+        assert_eq!(listed(&mut store, secret.clone()), None, "nothing is new");
+        secret.data.get_or_insert_default().remove("token");
+        assert_eq!(listed(&mut store, secret), None);
+        assert_eq!(
+            (store.version.as_deref(), store.certificates),
+            (Some("7"), None),
+            "made anew"
+        );
+    }
 
     #[rstest]
     #[case("https://10.0.0.1:9443", Some("10.0.0.1"))]

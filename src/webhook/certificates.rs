@@ -13,10 +13,13 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PublicKeyData,
 };
+use rustls::crypto::GetRandomFailed;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+
+use super::token::Token;
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -34,7 +37,7 @@ const OVERLAP: i64 = 10 * 60;
 
 const END: &str = "-----END CERTIFICATE-----";
 
-/// Authority and serving certificate, each in PEM, as they are kept in one Secret.
+/// Authority and serving certificate, each in PEM, and the token of the webhook's paths, as they are kept in one Secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Certificates {
     /// The authorities that the API server is to trust, the newest last.
@@ -45,6 +48,8 @@ pub struct Certificates {
     pub certificate: String,
     /// Key of what the webhook serves.
     pub key: String,
+    /// By which the API server shows who it is; it stays as long as the Secret.
+    pub token: Token,
 }
 
 impl fmt::Debug for Certificates {
@@ -59,6 +64,9 @@ pub enum CertificateError {
     /// The library refused.
     #[error("failed to make a certificate")]
     Generate(#[from] rcgen::Error),
+    /// There is no randomness for the token.
+    #[error("the operating system gives no randomness")]
+    Random,
     /// No certificate can end then.
     #[error("no certificate can begin or end at second {second} of the Unix epoch")]
     Time {
@@ -80,7 +88,10 @@ pub fn renew(
     let now = now.as_second();
     let Some((stored, state)) = stored.and_then(|it| Some((it, State::read(it)?))) else {
         let authority = Authority::new(now)?;
-        return authority.serve(authority.pem.clone(), names, now).map(Some);
+        let token = Token::generate().map_err(|GetRandomFailed| CertificateError::Random)?;
+        return authority
+            .serve(authority.pem.clone(), token, names, now)
+            .map(Some);
     };
     if state.newest.is_nearly_over(now) {
         let authority = Authority::new(now)?;
@@ -92,7 +103,8 @@ pub fn renew(
     }
     if state.serving_is_due(names, now) {
         let authority = state.authority;
-        return authority.serve(stored.ca_bundle.clone(), names, now).map(Some);
+        let (bundle, token) = (stored.ca_bundle.clone(), stored.token.clone());
+        return authority.serve(bundle, token, names, now).map(Some);
     }
     let bundle = state.bundle(now);
     Ok((bundle != stored.ca_bundle).then(|| Certificates {
@@ -181,6 +193,7 @@ impl Authority {
     fn serve(
         &self,
         ca_bundle: String,
+        token: Token,
         names: &BTreeSet<String>,
         now: i64,
     ) -> Result<Certificates, CertificateError> {
@@ -199,6 +212,7 @@ impl Authority {
             ca_key: self.key.serialize_pem(),
             certificate: params.signed_by(&key, &issuer)?.pem(),
             key: key.serialize_pem(),
+            token,
         })
     }
 }

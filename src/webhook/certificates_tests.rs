@@ -74,6 +74,7 @@ fn r10_the_serving_certificate_is_renewed_when_a_third_of_its_life_is_left() {
         (&renewed.ca_bundle, &renewed.ca_key),
         (&stored.ca_bundle, &stored.ca_key)
     );
+    assert_eq!(renewed.token, stored.token);
 }
 
 #[test]

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use futures::FutureExt;
-use portcullis_api::SecurityPolicy;
-use portcullis_engine::Decision;
+use portcullis_api::{RuleId, SecurityPolicy, Severity};
+use portcullis_engine::{CompiledPolicy, Decision};
 use tracing::{debug, error, info};
 
 use super::request::{BadRequest, Request, parse};
 use super::response::Answer;
 use super::{mutate, own_kinds, review};
+use crate::error::describe;
 use crate::operator::Context;
 
 /// Longest that live look-ups of one request take.
@@ -21,11 +22,11 @@ const LOOK_UPS: Duration = Duration::from_secs(2);
 /// The webhooks, by path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Webhook {
-    /// `/validate`
+    /// `/validate/TOKEN`
     Validate,
-    /// `/mutate`
+    /// `/mutate/TOKEN`
     Mutate,
-    /// `/policies`
+    /// `/policies/TOKEN`
     Policies,
 }
 
@@ -62,7 +63,7 @@ pub async fn answer(
         Webhook::Validate | Webhook::Mutate => {
             let request: Request<'_> = parse(body).map_err(bad_request)?;
             let what = review::what(&request);
-            let uid = request.uid().to_owned();
+            let (uid, namespace) = (request.uid().to_owned(), request.namespace().to_owned());
             let review = async {
                 if webhook == Webhook::Mutate {
                     return mutate::mutate(context, request);
@@ -71,12 +72,16 @@ pub async fn answer(
                 review::validate(context, request, body, tokio::time::Instant::now() + limit).await
             };
             let answer = guarded(context, &what, review).await;
-            (uid, what, answer)
+            (
+                uid,
+                what,
+                tolerate(answer, may_refuse(context, webhook, &namespace)),
+            )
         }
     };
     record(context, webhook, &what, &answer, started.elapsed());
     answer.into_json(&uid).map_err(|error| {
-        error!(%error, "Failed to write answer");
+        error!(error = describe(&error), "Failed to write answer");
         (
             StatusCode::INTERNAL_SERVER_ERROR,
             "the answer cannot be written".to_owned(),
@@ -85,7 +90,7 @@ pub async fn answer(
 }
 
 fn bad_request(error: BadRequest) -> (StatusCode, String) {
-    debug!(%error, "Refused request");
+    debug!(error = describe(&error), "Refused request");
     (StatusCode::BAD_REQUEST, error.to_string())
 }
 
@@ -111,6 +116,30 @@ async fn guard(what: &str, limit: Duration, review: impl Future<Output = Answer>
     }
 }
 
+/// Whether anything that can be found in `namespace` would be refused: by its policies under the cluster's ceiling. A Pod
+/// that is to get a credential is refused when it does not, whatever they enforce.
+fn may_refuse(context: &Context, webhook: Webhook, namespace: &str) -> bool {
+    let ceiling = context.ceiling.get();
+    let denies = |policy: &CompiledPolicy| {
+        let mut severities = RuleId::ALL.iter().map(|it| policy.severity(*it).capped(ceiling));
+        severities.any(|it| it == Severity::Deny)
+    };
+    let delivers = |policy: &CompiledPolicy| {
+        let mut entries = policy.secrets.iter().flat_map(|it| &it.entries);
+        webhook == Webhook::Mutate && entries.any(|it| !it.deliver_to.is_empty())
+    };
+    let policies = context.policies.in_force(namespace);
+    policies.iter().any(|it| denies(it) || delivers(it))
+}
+
+/// An error of ours refuses only where a violation could.
+fn tolerate(answer: Answer, may_refuse: bool) -> Answer {
+    if answer.decision == Decision::Error && !may_refuse {
+        return answer.tolerated();
+    }
+    answer
+}
+
 fn record(context: &Context, webhook: Webhook, what: &str, answer: &Answer, took: Duration) {
     let (name, decision) = (webhook.as_str(), answer.decision.as_str());
     context.metrics.request(name, decision, took);
@@ -120,16 +149,18 @@ fn record(context: &Context, webhook: Webhook, what: &str, answer: &Answer, took
             .violation(violation.rule, violation.effective_severity());
     }
     let violations = answer.verdict.violations.len();
+    if answer.is_our_error {
+        context.metrics.our_error();
+        error!(
+            webhook = name,
+            object = what,
+            decision,
+            message = answer.message(),
+            "Failed to judge object"
+        );
+    }
     match answer.decision {
-        Decision::Error => {
-            context.metrics.our_error();
-            error!(
-                webhook = name,
-                object = what,
-                message = answer.message(),
-                "Failed to judge object"
-            );
-        }
+        Decision::Error => {}
         Decision::Deny => info!(webhook = name, object = what, violations, "Denied object"),
         Decision::Allow | Decision::Warn => {
             debug!(
@@ -158,6 +189,23 @@ mod tests {
         );
         let next = guard("Pod a/b", limit, async { Answer::allowed() }).await;
         assert_eq!(next.decision, Decision::Allow);
+    }
+
+    #[tokio::test]
+    async fn an_error_of_ours_refuses_only_where_a_violation_could() {
+        let limit = Duration::from_secs(1);
+        let failed = async || guard("Pod a/b", limit, async { panic!("in a rule") }).await;
+        let refused = tolerate(failed().await, true);
+        assert_eq!((refused.decision, refused.is_our_error), (Decision::Error, true));
+        let admitted = tolerate(failed().await, false);
+        assert_eq!((admitted.decision, admitted.is_our_error), (Decision::Warn, true));
+        let json = String::from_utf8(admitted.into_json("1").unwrap()).unwrap();
+        assert!(
+            json.contains(
+                r#""allowed":true,"warnings":["Portcullis could not judge Pod a/b: a rule panicked"#
+            ),
+            "{json}"
+        );
     }
 
     #[tokio::test]

@@ -11,7 +11,9 @@ mod response;
 mod review;
 mod server;
 mod tls;
+mod token;
 
 pub use certificate_store::keep as keep_certificates;
 pub use server::{Limits, Readiness, listen, serve, serve_probes};
 pub use tls::Served;
+pub use token::{Token, Trust};

@@ -10,25 +10,10 @@ use portcullis_engine::{Kind, Subject};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
+use crate::built_in::makes_pods;
+use crate::error::describe;
 use crate::facts::is_object_name;
 use crate::operator::Context;
-
-/// Before the name of a built-in controller's ServiceAccount.
-const BUILT_IN: &str = "system:serviceaccount:kube-system:";
-
-/// The built-in controllers that make pods, or what makes pods.
-const CONTROLLERS: &[&str] = &[
-    "cronjob-controller",
-    "daemon-set-controller",
-    "deployment-controller",
-    "job-controller",
-    "replicaset-controller",
-    "replication-controller",
-    "statefulset-controller",
-];
-
-/// All of them where they run without ServiceAccounts of their own.
-const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 
 /// A controller's owner as an object names it.
 #[derive(Debug)]
@@ -41,11 +26,7 @@ pub struct Reference {
 
 /// The owner by which `subject` is judged too, when `writer` is to be trusted with it.
 pub fn of(subject: &Subject<'_>, writer: &str) -> Option<Reference> {
-    let is_trusted = writer == CONTROLLER_MANAGER
-        || writer
-            .strip_prefix(BUILT_IN)
-            .is_some_and(|it| CONTROLLERS.contains(&it));
-    if !is_trusted {
+    if !makes_pods(writer) {
         return None;
     }
     let owners = &subject.object().metadata.owner_references;
@@ -86,13 +67,13 @@ pub async fn get(
     let what = format!("{} {namespace}/{}", owner.kind, owner.name);
     let request = Request::new(owner.collection.replace("{}", namespace))
         .get(&owner.name, &GetParams::default())
-        .map_err(|error| format!("{what} could not be asked for: {error}"))?;
+        .map_err(|error| format!("{what} could not be asked for: {}", describe(&error)))?;
     match timeout_at(deadline, context.client.request_text(request)).await {
         Err(_) => Err(format!("the API server did not answer in time for {what}")),
         Ok(Ok(json)) if uid(&json) == owner.uid => Ok(Some(json)),
         Ok(Ok(_)) => Ok(None),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
-        Ok(Err(error)) => Err(format!("{what} could not be read: {error}")),
+        Ok(Err(error)) => Err(format!("{what} could not be read: {}", describe(&error))),
     }
 }
 
@@ -134,6 +115,6 @@ mod tests {
     fn a_name_that_leads_elsewhere_is_no_owner() {
         let json = POD.replace(r#""name": "api", "uid""#, r#""name": "../../x/secrets/y", "uid""#);
         let pod = Subject::from_json(&json, "agents").unwrap();
-        assert!(of(&pod, CONTROLLER_MANAGER).is_none());
+        assert!(of(&pod, crate::built_in::CONTROLLER_MANAGER).is_none());
     }
 }

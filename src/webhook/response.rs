@@ -2,7 +2,6 @@
 
 use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
-use portcullis_api::Severity;
 use portcullis_engine::policy::Finding;
 use portcullis_engine::{Decision, Governing, Subject, Verdict, render};
 use serde::Serialize;
@@ -16,6 +15,8 @@ pub struct Answer {
     pub decision: Decision,
     /// What was found; empty where nothing was judged.
     pub verdict: Verdict,
+    /// Whether something of ours failed, refused or not.
+    pub is_our_error: bool,
     warnings: Vec<String>,
     refusal: Option<Status>,
     /// JSON patch.
@@ -28,6 +29,7 @@ impl Answer {
         Self {
             decision: Decision::Allow,
             verdict: Verdict::default(),
+            is_our_error: false,
             warnings: Vec::new(),
             refusal: None,
             patch: None,
@@ -65,6 +67,7 @@ impl Answer {
         };
         Self {
             decision,
+            is_our_error: decision == Decision::Error,
             warnings,
             verdict,
             refusal,
@@ -79,8 +82,20 @@ impl Answer {
         );
         Self {
             decision: Decision::Error,
+            is_our_error: true,
             refusal: Some(our_error(message)),
             ..Self::allowed()
+        }
+    }
+
+    /// The same with what failed as a warning, for where nothing that could have been found would have been refused.
+    pub fn tolerated(self) -> Self {
+        let message = self.refusal.and_then(|it| it.message).unwrap_or_default();
+        Self {
+            decision: Decision::Warn,
+            warnings: render::limit_warnings(vec![message]),
+            refusal: None,
+            ..self
         }
     }
 
@@ -117,9 +132,10 @@ impl Answer {
         }
     }
 
-    /// The text of a refusal.
+    /// The text of a refusal, or of what is said instead.
     pub fn message(&self) -> Option<&str> {
-        self.refusal.as_ref()?.message.as_deref()
+        let refusal = self.refusal.as_ref().and_then(|it| it.message.as_deref());
+        refusal.or_else(|| self.warnings.first().map(String::as_str))
     }
 
     /// The body of the answer to the question `uid`.
@@ -187,11 +203,7 @@ fn rules(verdict: &Verdict) -> String {
 }
 
 fn denial(message: String, verdict: &Verdict) -> Status {
-    let denying = verdict
-        .violations
-        .iter()
-        .filter(|it| it.effective_severity() == Severity::Deny);
-    let causes = denying.map(|it| StatusCause {
+    let causes = render::listed(verdict).map(|it| StatusCause {
         reason: Some(it.rule.as_str().to_owned()),
         message: Some(format!("observed: {}, required: {}", it.observed, it.required)),
         field: Some(it.path.indexed()),

@@ -37,9 +37,11 @@ pub async fn validate(context: &Context, request: Request<'_>, body: &[u8], dead
     };
     let mut facts = Facts::default();
     let is_ingress = |object: &Object<'_>| object.kind.as_str() == "Ingress";
-    // No other section has a rule for an Ingress.
-    let concerns_http = policies.iter().any(|it| it.http.is_some());
-    if concerns_http && request.object.as_ref().is_some_and(is_ingress) {
+    // No other section has a rule for an Ingress: origins, and credentials in annotations.
+    let concerns_ingress = policies
+        .iter()
+        .any(|it| it.http.is_some() || it.secrets.is_some());
+    if concerns_ingress && request.object.as_ref().is_some_and(is_ingress) {
         let pods = pods_behind(context, body, &how).await;
         if let Fact::Unknown(cause) = &pods
             && policies.iter().any(|it| it.workloads.is_some())
@@ -106,9 +108,11 @@ async fn pods_behind(
 
 /// One object under the policies that govern it.
 struct Case<'r, 'p> {
+    policies: &'p [Arc<CompiledPolicy>],
     subject: Subject<'r>,
-    old: Option<Subject<'r>>,
     governing: Vec<Governing<'p>>,
+    /// The object before, under the policies that governed it: what another policy demands it never had.
+    old: Option<(Subject<'r>, Vec<Governing<'p>>)>,
     facts: Facts,
     ceiling: Enforcement,
 }
@@ -123,37 +127,45 @@ impl<'r, 'p> Case<'r, 'p> {
     ) -> Option<Self> {
         let namespace = request.namespace().to_owned();
         let mut subject = Subject::new(request.object?, &namespace);
-        let mut old = request.old_object.map(|it| Subject::new(it, &namespace));
+        let old = request.old_object.map(|it| Subject::new(it, &namespace));
         if subject.kind() == Kind::Other {
             return None;
         }
-        let governing = select(policies.iter().map(|it| &**it), &subject, old.as_ref(), &facts);
+        let all = || policies.iter().map(|it| &**it);
+        let governing = select(all(), &subject, old.as_ref(), &facts);
         if governing.is_empty() {
             return None;
         }
+        let mut old = old.map(|it| {
+            let governing = select(all(), &it, None, &facts);
+            (it, governing)
+        });
+        let ceiling = context.ceiling.get();
         // Pods were mutated on their way here; templates never are, and are judged as if their pods had been.
-        for template in [Some(&mut subject), old.as_mut()].into_iter().flatten() {
-            if !template.is_pod() {
-                mutation::apply(&governing, template, Scope::All);
+        let before = old.as_mut().map(|(old, governing)| (old, &*governing));
+        for (template, governing) in [Some((&mut subject, &governing)), before].into_iter().flatten() {
+            if !template.is_pod() && ceiling > Enforcement::Audit {
+                mutation::apply(governing, template, Scope::All);
             }
             context.watched.fill(&namespace, references(template), &mut facts);
         }
         Some(Self {
+            policies,
             subject,
-            old,
             governing,
+            old,
             facts,
-            ceiling: context.ceiling.get(),
+            ceiling,
         })
     }
 
     /// The verdict on the object, and where it would be refused, without what it had before.
     fn judge(&self) -> Verdict {
-        let mut verdict = self.evaluate(&self.subject);
+        let mut verdict = self.evaluate(&self.governing, &self.subject);
         if is_refused(&verdict)
-            && let Some(old) = &self.old
+            && let Some((old, governing)) = &self.old
         {
-            verdict.ratchet(&self.evaluate(old));
+            verdict.ratchet(&self.evaluate(governing, old));
         }
         verdict
     }
@@ -164,14 +176,18 @@ impl<'r, 'p> Case<'r, 'p> {
         let Ok(mut owner) = Subject::from_json(owner, &namespace) else {
             return;
         };
-        mutation::apply(&self.governing, &mut owner, Scope::All);
+        let policies = self.policies.iter().map(|it| &**it);
+        let governing = select(policies, &owner, None, &self.facts);
+        if self.ceiling > Enforcement::Audit {
+            mutation::apply(&governing, &mut owner, Scope::All);
+        }
         context
             .watched
             .fill(&namespace, references(&owner), &mut self.facts);
-        verdict.ratchet(&self.evaluate(&owner));
+        verdict.ratchet(&self.evaluate(&governing, &owner));
     }
 
-    fn evaluate(&self, subject: &Subject<'_>) -> Verdict {
-        evaluate(&self.governing, subject, &self.facts, self.ceiling)
+    fn evaluate(&self, governing: &[Governing<'_>], subject: &Subject<'_>) -> Verdict {
+        evaluate(governing, subject, &self.facts, self.ceiling)
     }
 }

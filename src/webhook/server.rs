@@ -2,13 +2,12 @@
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,11 +15,12 @@ use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use futures::StreamExt;
 use hyper_util::rt::TokioTimer;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tracing::info;
 
 use super::handler::{self, Webhook};
 use super::tls::{Served, server_config};
+use crate::error::describe;
 use crate::operator::Context;
 
 /// How much and how long a client may send.
@@ -34,6 +34,10 @@ pub struct Limits {
     pub head: Duration,
     /// Time for the body of a request.
     pub body_time: Duration,
+    /// Bytes of the bodies of all requests that are held at the same time.
+    pub bodies: usize,
+    /// Time that a request waits for room among them.
+    pub wait: Duration,
 }
 
 impl Default for Limits {
@@ -45,6 +49,9 @@ impl Default for Limits {
             // The API server keeps an idle connection for 90 s: closing it first could meet a request on its way.
             head: Duration::from_secs(100),
             body_time: Duration::from_secs(10),
+            // With what is parsed of them, well below the memory that the chart grants.
+            bodies: 64 * 1024 * 1024,
+            wait: Duration::from_secs(2),
         }
     }
 }
@@ -53,6 +60,8 @@ impl Default for Limits {
 struct App {
     context: Context,
     limits: Limits,
+    /// Bytes that may still be held.
+    room: Arc<Semaphore>,
 }
 
 /// Serves the webhook until `handle` is told to end.
@@ -67,10 +76,14 @@ pub async fn serve(
     handle: Handle<SocketAddr>,
 ) -> anyhow::Result<()> {
     let app = Router::new()
-        .route("/validate", post(validate))
-        .route("/mutate", post(mutate))
-        .route("/policies", post(policies))
-        .with_state(App { context, limits });
+        .route("/validate/{token}", post(validate))
+        .route("/mutate/{token}", post(mutate))
+        .route("/policies/{token}", post(policies))
+        .with_state(App {
+            context,
+            limits,
+            room: Arc::new(Semaphore::new(limits.bodies)),
+        });
     let config = RustlsConfig::from_config(Arc::new(server_config(served)?));
     let acceptor = RustlsAcceptor::new(config).handshake_timeout(limits.handshake);
     let mut server = axum_server::from_tcp(listener)?
@@ -102,25 +115,26 @@ pub fn listen(port: u16) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-async fn validate(State(app): State<App>, request: Request) -> Response {
-    answer(&app, Webhook::Validate, request).await
+async fn validate(State(app): State<App>, Path(token): Path<String>, request: Request) -> Response {
+    answer(&app, Webhook::Validate, &token, request).await
 }
 
-async fn mutate(State(app): State<App>, request: Request) -> Response {
-    answer(&app, Webhook::Mutate, request).await
+async fn mutate(State(app): State<App>, Path(token): Path<String>, request: Request) -> Response {
+    answer(&app, Webhook::Mutate, &token, request).await
 }
 
-async fn policies(State(app): State<App>, request: Request) -> Response {
-    answer(&app, Webhook::Policies, request).await
+async fn policies(State(app): State<App>, Path(token): Path<String>, request: Request) -> Response {
+    answer(&app, Webhook::Policies, &token, request).await
 }
 
-async fn answer(app: &App, webhook: Webhook, request: Request) -> Response {
-    let body = match read(request, app.limits).await {
-        Ok(body) => body,
-        // What is still on its way will not be read.
-        Err(refusal) => {
-            return ([(header::CONNECTION, HeaderValue::from_static("close"))], refusal).into_response();
-        }
+async fn answer(app: &App, webhook: Webhook, token: &str, request: Request) -> Response {
+    // Nobody but the API server is answered; to everybody else there is nothing here.
+    if !is_api_server(&app.context, token) {
+        return unread(StatusCode::NOT_FOUND);
+    }
+    let (body, _held) = match read(request, app).await {
+        Ok(read) => read,
+        Err(refusal) => return unread(refusal),
     };
     match handler::answer(&app.context, webhook, &body).await {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
@@ -128,10 +142,25 @@ async fn answer(app: &App, webhook: Webhook, request: Request) -> Response {
     }
 }
 
+/// Whether the path was one that only the API server knows.
+fn is_api_server(context: &Context, token: &str) -> bool {
+    context
+        .trust
+        .borrow()
+        .as_ref()
+        .is_some_and(|it| it.token.is(token))
+}
+
+/// An answer that does not wait for the body: what is still on its way will not be read.
+fn unread(refusal: impl IntoResponse) -> Response {
+    ([(header::CONNECTION, HeaderValue::from_static("close"))], refusal).into_response()
+}
+
 type Refusal = (StatusCode, String);
 
-/// The body of a request, if it is JSON of a size and at a pace that are accepted.
-async fn read(request: Request, limits: Limits) -> Result<Vec<u8>, Refusal> {
+/// The body of a request, if it is JSON of a size and at a pace that are accepted, and its room, to be held as long.
+async fn read<'a>(request: Request, app: &'a App) -> Result<(Vec<u8>, SemaphorePermit<'a>), Refusal> {
+    let limits = app.limits;
     check_type(request.headers())?;
     let too_large = || {
         let text = format!("the body must have at most {} bytes", limits.body);
@@ -141,14 +170,31 @@ async fn read(request: Request, limits: Limits) -> Result<Vec<u8>, Refusal> {
     if stated.is_some_and(|it| it > limits.body) {
         return Err(too_large());
     }
+    // A body that does not state its size may be of any that is accepted.
+    let room = hold(app, stated.unwrap_or(limits.body)).await?;
     let body = collect(request.into_body(), limits.body, stated.unwrap_or_default());
     match tokio::time::timeout(limits.body_time, body).await {
-        Ok(Ok(Some(body))) => Ok(body),
+        Ok(Ok(Some(body))) => Ok((body, room)),
         Ok(Ok(None)) => Err(too_large()),
-        Ok(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("the body broke off: {error}"))),
+        Ok(Err(error)) => Err((
+            StatusCode::BAD_REQUEST,
+            format!("the body broke off: {}", describe(&error)),
+        )),
         Err(_) => {
             let text = format!("the body must arrive within {} s", limits.body_time.as_secs());
             Err((StatusCode::REQUEST_TIMEOUT, text))
+        }
+    }
+}
+
+/// Room for `bytes`, once there is.
+async fn hold(app: &App, bytes: usize) -> Result<SemaphorePermit<'_>, Refusal> {
+    let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+    match tokio::time::timeout(app.limits.wait, app.room.acquire_many(permits)).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(_)) | Err(_) => {
+            let text = "too many requests are being answered: try again".to_owned();
+            Err((StatusCode::SERVICE_UNAVAILABLE, text))
         }
     }
 }
@@ -193,13 +239,13 @@ pub struct Readiness {
     /// What is served.
     pub served: Arc<Served>,
     /// Set when the process is about to end.
-    pub leaving: Arc<AtomicBool>,
+    pub leaving: watch::Receiver<bool>,
 }
 
 impl Readiness {
     /// What is waited for; `None` when nothing is.
     fn obstacle(&self) -> Option<&'static str> {
-        if self.leaving.load(Ordering::Relaxed) {
+        if *self.leaving.borrow() {
             Some("the process is about to end")
         } else if !*self.policies.borrow() {
             Some("policies have not been read yet")
@@ -248,7 +294,7 @@ fn metrics(context: &Context) -> Response {
         .render(count(accepted), count(invalid), context.ceiling.get());
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, describe(&error)).into_response(),
     }
 }
 

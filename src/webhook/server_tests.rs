@@ -19,13 +19,18 @@ use crate::facts::Policies;
 use crate::metrics::Metrics;
 use crate::operator::OperatorArgs;
 use crate::webhook::certificates::{Certificates, renew};
+use crate::webhook::{Token, Trust};
 
 const LIMITS: Limits = Limits {
     body: 8 * 1024 * 1024,
     handshake: Duration::from_millis(500),
     head: Duration::from_millis(500),
     body_time: Duration::from_secs(1),
+    bodies: 20 * 1024 * 1024,
+    wait: Duration::from_millis(100),
 };
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 const REVIEW: &str = r#"{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request":
     {"uid": "1", "operation": "DELETE", "namespace": "agents", "name": "api", "oldObject": null, "object": null}}"#;
@@ -97,6 +102,10 @@ fn answer_of(connection: &mut Connection) -> Result<(u16, String)> {
 }
 
 fn context() -> Result<Context> {
+    let trust = Trust {
+        ca_bundle: Vec::new(),
+        token: Token::parse(TOKEN).expect("it has the form of one"),
+    };
     let matches =
         OperatorArgs::augment_args(clap::Command::new("operator")).try_get_matches_from(["operator"])?;
     Ok(Context {
@@ -106,13 +115,13 @@ fn context() -> Result<Context> {
         watched: Arc::default(),
         ceiling: Arc::default(),
         metrics: Arc::new(Metrics::new()?),
-        ca_bundle: watch::channel(None).1,
+        trust: watch::channel(Some(trust)).1,
     })
 }
 
 fn post(path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+        "POST {path}/{TOKEN} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
         body.len()
     );
     [head.as_bytes(), body].concat()
@@ -193,16 +202,35 @@ async fn r23_r24_what_is_no_review_is_refused(
     assert_eq!(answer, (status, text.to_owned()));
 }
 
+#[rstest]
+#[case("/validate")]
+#[case("/validate/")]
+#[case("/validate/0123456789abcdef")]
+#[case("/mutate/0000000000000000000000000000000000000000000000000000000000000000")]
+#[case("/policies/0000000000000000000000000000000000000000000000000000000000000000")]
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_know_the_token_is_not_answered(#[case] path: &'static str) {
+    let answer = client(move |it| {
+        let request = post(path, JSON, REVIEW.as_bytes());
+        it.ask(
+            String::from_utf8(request)?
+                .replacen(&format!("/{TOKEN} "), " ", 1)
+                .as_bytes(),
+        )
+    });
+    assert_eq!(answer.await, (404, String::new()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn r24_get_is_refused() {
-    let request = b"GET /validate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    assert_eq!(client(|it| it.ask(request)).await.0, 405);
+    let request = format!("GET /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert_eq!(client(move |it| it.ask(request.as_bytes())).await.0, 405);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r21_a_body_that_states_more_than_8_mib_is_refused_before_it_is_sent() {
     let head = format!(
-        "POST /validate HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {}\r\n\r\n",
+        "POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {}\r\n\r\n",
         LIMITS.body + 1
     );
     let answer = client(move |it| it.ask(head.as_bytes())).await;
@@ -216,7 +244,8 @@ async fn r21_a_body_that_states_more_than_8_mib_is_refused_before_it_is_sent() {
 async fn r21_a_body_that_grows_beyond_8_mib_is_cut_off() {
     let status = client(|it| {
         let mut connection = it.connect()?;
-        let head = "POST /validate HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n";
+        let head =
+            format!("POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n");
         write!(connection, "{head}{JSON}\r\n")?;
         let mib = vec![b' '; 1024 * 1024];
         // The server may close while we still send.
@@ -266,12 +295,39 @@ async fn r25_a_slow_body_is_refused() {
         let mut connection = it.connect()?;
         write!(
             connection,
-            "POST /validate HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: 100\r\n\r\n{{"
+            "POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: 100\r\n\r\n{{"
         )?;
         answer_of(&mut connection)
     })
     .await;
     assert_eq!(answer, (408, "the body must arrive within 1 s".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_are_held_are_bounded_and_their_room_is_given_back() {
+    let answers = client(|it| {
+        let head = format!(
+            "POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {}\r\n\r\n",
+            LIMITS.body
+        );
+        let mut large = REVIEW.to_owned();
+        large.push_str(&" ".repeat(LIMITS.body - large.len()));
+        let mut slow = [it.connect()?, it.connect()?];
+        for connection in &mut slow {
+            connection.write_all(head.as_bytes())?;
+            connection.flush()?;
+        }
+        std::thread::sleep(LIMITS.wait);
+        let beside = it.ask(&post("/validate", JSON, REVIEW.as_bytes()))?.0;
+        let third = it.ask(head.as_bytes())?;
+        for connection in &mut slow {
+            assert_eq!(answer_of(connection)?.0, 408);
+        }
+        let after = it.ask(&post("/validate", JSON, large.as_bytes()))?.0;
+        Ok((beside, third, after))
+    });
+    let full = "too many requests are being answered: try again".to_owned();
+    assert_eq!(answers.await, (200, (503, full), 200));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,6 +34,8 @@ pub mod reason {
     pub const SECRET_MISSING: &str = "SecretMissing";
     /// Secrets of the namespace cannot be read yet.
     pub const SECRETS_UNREADABLE: &str = "SecretsUnreadable";
+    /// The webhook configuration does not list the policy's namespace yet.
+    pub const WEBHOOK_PENDING: &str = "WebhookPending";
     /// The selectors of the policy match no workload yet.
     pub const NO_WORKLOADS: &str = "NoWorkloads";
 }
@@ -66,7 +68,8 @@ pub struct SecurityPolicyStatus {
 
     /// With `network.mode: DryRun`, the NetworkPolicies that `Enforce` would write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 130))]
+    // At most 64 components with two directions each, default deny and DNS are 130; there is room for more kinds.
+    #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub proposed: Vec<ProposedNetworkPolicy>,
 }

@@ -6,28 +6,41 @@
 //! Source: `makeEnvironmentVariables` of the kubelet and `k8s.io/kubernetes/third_party/forked/golang/expansion`.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::facts::{Fact, FactKey, Facts};
-use crate::object::{Container, EnvFrom, EnvVar};
+use crate::object::{Container, EnvFrom, EnvVar, Metadata};
 
 /// Linux refuses to start a process with a longer variable (`MAX_ARG_STRLEN`), in bytes.
 const MAX_VALUE: usize = 128 * 1024;
 
-/// Linux refuses to start a process with more than this in all variables and arguments, in bytes.
-const MAX_VALUES: usize = 2 * 1024 * 1024;
+/// What is copied in all for one container, in bytes: four times what Linux starts a process with. It bounds the work
+/// and not the variables, as an entry that a later one overrides costs time, too.
+const MAX_COPIED: usize = 8 * 1024 * 1024;
+
+/// Stands in a [`Value::Partial`] for what is not known. No variable holds it: a C string ends there.
+pub(crate) const GAP: char = '\0';
 
 /// What is known of a variable's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value<'e> {
     /// This text.
     Text(Cow<'e, str>),
-    /// It comes, as a whole or in part, from the Secret of this name.
+    /// It comes from the Secret of this name.
     Secret(&'e str),
-    /// It is known only where the pod runs, such as a field of the pod.
+    /// It is known only where the pod runs, such as the pod's address.
     Hidden,
+    /// It expands to more than a process can start with, or than is expanded for one container.
+    TooLong,
+    /// Some of it is known.
+    Partial {
+        /// The value, with a [`GAP`] for each part that is not known.
+        text: String,
+        /// What the first such part is.
+        gap: Box<Self>,
+    },
     /// It depends on a fact that is unknown.
     Unknown {
         /// The fact.
@@ -61,8 +74,11 @@ pub(crate) struct Variable<'e> {
 #[derive(Debug)]
 pub(crate) struct Environment<'e, 'a> {
     container: &'e Container<'a>,
+    metadata: Option<&'e Metadata<'a>>,
     facts: &'e Facts,
     expanded: OnceCell<Expanded<'e>>,
+    /// Bytes that may still be copied.
+    budget: Cell<usize>,
 }
 
 /// All values, with references replaced.
@@ -72,15 +88,23 @@ struct Expanded<'e> {
     entries: Vec<Option<Value<'e>>>,
     /// By name, as the process gets them.
     by_name: BTreeMap<Cow<'e, str>, Value<'e>>,
+    /// The prefixes of sources whose content is unknown.
+    unknown: Vec<(&'e str, FactKey, Arc<str>)>,
 }
 
 impl<'e, 'a> Environment<'e, 'a> {
-    /// The environment of `container`.
-    pub(crate) fn new(container: &'e Container<'a>, facts: &'e Facts) -> Self {
+    /// The environment of `container` in a pod with this `metadata`, to which `fieldRef` may lead.
+    pub(crate) fn new(
+        container: &'e Container<'a>,
+        metadata: Option<&'e Metadata<'a>>,
+        facts: &'e Facts,
+    ) -> Self {
         Self {
             container,
+            metadata,
             facts,
             expanded: OnceCell::new(),
+            budget: Cell::new(MAX_COPIED),
         }
     }
 
@@ -129,11 +153,15 @@ impl<'e, 'a> Environment<'e, 'a> {
 
     /// `text` of `command` or `args` as the process gets it: every variable expands there.
     pub(crate) fn argument<'t: 'e>(&self, text: Cow<'t, str>) -> Value<'e> {
-        expand(text, |name| self.by_name(name, &self.expanded().by_name))
+        if !text.contains('$') {
+            return Value::Text(text);
+        }
+        let expanded = self.expanded();
+        expand(text, &self.budget, |name| expanded.resolve(name))
     }
 
-    /// The value of `env[index]`; `None` where it sets nothing, as its reference is absent.
-    fn entry(&self, index: usize, variable: &'e EnvVar<'a>) -> Option<Value<'e>> {
+    /// The value of `env[index]`, which is `variable`; `None` where it sets nothing, as its reference is absent.
+    pub(crate) fn entry(&self, index: usize, variable: &'e EnvVar<'a>) -> Option<Value<'e>> {
         match self.unexpanded(variable)? {
             Value::Text(text) if is_literal(variable) && text.contains('$') => {
                 self.expanded().entries.get(index).cloned().flatten()
@@ -154,6 +182,10 @@ impl<'e, 'a> Environment<'e, 'a> {
                 Fact::Known(secret) if !secret.keys.contains_key(it.key.as_str()) => None,
                 _ => Some(Value::Secret(&it.name)),
             };
+        }
+        if let Some(it) = &source.field_ref {
+            let text = self.metadata.and_then(|metadata| field(metadata, &it.field_path));
+            return Some(text.map_or(Value::Hidden, |it| Value::Text(Cow::Borrowed(it))));
         }
         let Some(it) = &source.config_map_key_ref else {
             return Some(Value::Hidden);
@@ -212,22 +244,20 @@ impl<'e, 'a> Environment<'e, 'a> {
 
     fn expand_all(&self) -> Expanded<'e> {
         let mut all = Expanded::default();
-        let mut size = 0;
         for source in &self.container.env_from {
             all.by_name.extend(self.of_source(source));
+            let unknown = self.unknown_source(source);
+            all.unknown
+                .extend(unknown.map(|(fact, cause)| (source.prefix.as_str(), fact, cause)));
         }
         for variable in &self.container.env {
             let value = match self.unexpanded(variable) {
-                Some(Value::Text(text)) if is_literal(variable) && size <= MAX_VALUES => {
-                    Some(expand(text, |name| self.by_name(name, &all.by_name)))
+                Some(Value::Text(text)) if is_literal(variable) => {
+                    Some(expand(text, &self.budget, |name| all.resolve(name)))
                 }
-                Some(Value::Text(_)) if size > MAX_VALUES => Some(Value::Hidden),
                 value => value,
             };
             if let Some(value) = &value {
-                if let Value::Text(Cow::Owned(text)) = value {
-                    size += text.len();
-                }
                 let name = Cow::Borrowed(variable.name.as_str());
                 all.by_name.insert(name, value.clone());
             }
@@ -235,24 +265,36 @@ impl<'e, 'a> Environment<'e, 'a> {
         }
         all
     }
+}
 
-    /// The value of `name` among those that are `known`; `None` where nothing defines it.
-    fn by_name(&self, name: &str, known: &BTreeMap<Cow<'e, str>, Value<'e>>) -> Option<Value<'e>> {
-        if let Some(value) = known.get(name) {
-            return Some(value.clone());
+impl<'e> Expanded<'e> {
+    /// The value of `name` among those that are known so far; `None` where nothing defines it.
+    fn resolve(&self, name: &str) -> Option<Cow<'_, Value<'e>>> {
+        if let Some(value) = self.by_name.get(name) {
+            return Some(Cow::Borrowed(value));
         }
         if is_service_variable(name) {
-            return Some(Value::Hidden);
+            return Some(Cow::Owned(Value::Hidden));
         }
-        let may_set = |it: &&'e EnvFrom<'a>| name.starts_with(it.prefix.as_str());
-        let unknown = self
-            .container
-            .env_from
-            .iter()
-            .filter(may_set)
-            .find_map(|it| self.unknown_source(it));
-        unknown.map(|(fact, cause)| Value::Unknown { fact, cause })
+        let mut unknown = self.unknown.iter();
+        let (_, fact, cause) = unknown.find(|(prefix, ..)| name.starts_with(prefix))?;
+        Some(Cow::Owned(Value::Unknown {
+            fact: fact.clone(),
+            cause: Arc::clone(cause),
+        }))
     }
+}
+
+/// The label or annotation that a field path such as `metadata.annotations['origins']` leads to, where the object
+/// states it: others may be added until the pod runs.
+fn field<'e>(metadata: &'e Metadata<'_>, path: &str) -> Option<&'e str> {
+    let (map, key) = path.strip_suffix("']")?.split_once("['")?;
+    let map = match map {
+        "metadata.annotations" => &metadata.annotations,
+        "metadata.labels" => &metadata.labels,
+        _ => return None,
+    };
+    map.get(key).map(|it| it.as_str())
 }
 
 /// Whether the kubelet takes the entry's `value` and expands it.
@@ -265,38 +307,102 @@ fn is_service_variable(name: &str) -> bool {
     name.contains("_SERVICE_HOST") || name.contains("_SERVICE_PORT")
 }
 
-/// Replaces each `$(NAME)`. What is not a text makes the whole no text.
-fn expand<'e>(text: Cow<'e, str>, resolve: impl Fn(&str) -> Option<Value<'e>>) -> Value<'e> {
+/// Replaces each `$(NAME)`; what is no text leaves a gap. Takes what it copies from `budget`, so that many references
+/// to one long value stay cheap.
+fn expand<'e, 'k>(
+    text: Cow<'e, str>,
+    budget: &Cell<usize>,
+    resolve: impl Fn(&str) -> Option<Cow<'k, Value<'e>>>,
+) -> Value<'e>
+where
+    'e: 'k,
+{
     if !text.contains('$') {
         return Value::Text(text);
     }
-    let mut result = String::with_capacity(text.len());
-    let mut rest = &*text;
-    while let Some((before, after)) = rest.split_once('$') {
-        result.push_str(before);
-        rest = after;
-        if let Some(after) = rest.strip_prefix('$') {
-            result.push('$');
-            rest = after;
-            continue;
-        }
-        let reference = rest.strip_prefix('(').and_then(|it| it.split_once(')'));
-        let Some((name, after)) = reference else {
-            result.push('$');
-            continue;
-        };
-        rest = after;
-        match resolve(name) {
-            Some(Value::Text(value)) => result.push_str(&value),
-            Some(other) => return other,
-            None => result.extend(["$(", name, ")"]),
-        }
-        if result.len() > MAX_VALUE {
-            return Value::Hidden;
-        }
+    if text.len() > MAX_VALUE {
+        return Value::TooLong;
     }
-    result.push_str(rest);
-    Value::Text(Cow::Owned(result))
+    let mut copy = Copy {
+        text: String::with_capacity(text.len()),
+        budget,
+    };
+    match copy.expand(&text, resolve) {
+        None => Value::TooLong,
+        Some(None) => Value::Text(Cow::Owned(copy.text)),
+        Some(Some(gap)) if copy.text.chars().all(|it| it == GAP) => gap,
+        Some(Some(gap)) => Value::Partial {
+            text: copy.text,
+            gap: Box::new(gap),
+        },
+    }
+}
+
+/// A value while it is expanded.
+struct Copy<'b> {
+    text: String,
+    budget: &'b Cell<usize>,
+}
+
+impl Copy<'_> {
+    /// What the first gap is, if there is one; `None` where the whole is too long.
+    fn expand<'e, 'k>(
+        &mut self,
+        text: &str,
+        resolve: impl Fn(&str) -> Option<Cow<'k, Value<'e>>>,
+    ) -> Option<Option<Value<'e>>>
+    where
+        'e: 'k,
+    {
+        let mut first_gap = None;
+        let mut rest = text;
+        // Where no parenthesis closes any more, looking for one at every `$(` would be quadratic.
+        let last_close = text.rfind(')').map_or(usize::MAX, |at| text.len() - at);
+        while let Some((before, after)) = rest.split_once('$') {
+            self.push(before)?;
+            rest = after;
+            if let Some(after) = rest.strip_prefix('$') {
+                self.push("$")?;
+                rest = after;
+                continue;
+            }
+            let inner = rest.strip_prefix('(').filter(|it| it.len() >= last_close);
+            let Some((name, after)) = inner.and_then(|it| it.split_once(')')) else {
+                self.push("$")?;
+                continue;
+            };
+            rest = after;
+            match resolve(name).as_deref() {
+                Some(Value::Text(value)) => self.push(value)?,
+                Some(Value::TooLong) => return None,
+                Some(Value::Partial { text, gap }) => {
+                    self.push(text)?;
+                    first_gap.get_or_insert_with(|| (**gap).clone());
+                }
+                Some(other) => {
+                    self.push(GAP.encode_utf8(&mut [0; 4]))?;
+                    first_gap.get_or_insert_with(|| other.clone());
+                }
+                None => {
+                    self.push("$(")?;
+                    self.push(name)?;
+                    self.push(")")?;
+                }
+            }
+        }
+        self.push(rest)?;
+        Some(first_gap)
+    }
+
+    /// Appends `part`; `None` where that makes the text too long.
+    fn push(&mut self, part: &str) -> Option<()> {
+        if self.text.len() + part.len() > MAX_VALUE {
+            return None;
+        }
+        self.budget.set(self.budget.get().checked_sub(part.len())?);
+        self.text.push_str(part);
+        Some(())
+    }
 }
 
 #[cfg(test)]
@@ -323,7 +429,7 @@ mod tests {
         let json = container.to_string();
         let container: Container<'_> = serde_json::from_str(&json).unwrap();
         let facts = facts();
-        let environment = Environment::new(&container, &facts);
+        let environment = Environment::new(&container, None, &facts);
         let show = |it: Variable<'_>| match it.value {
             Value::Text(text) => format!("{}={text}", it.name),
             other => format!("{}: {other:?}", it.name),
@@ -390,7 +496,7 @@ mod tests {
             seen(container),
             [
                 r#"PASSWORD: Secret("credentials")"#,
-                r#"URL: Secret("credentials")"#
+                r#"URL: Partial { text: "redis://:\0@redis", gap: Secret("credentials") }"#
             ]
         );
     }
@@ -413,6 +519,66 @@ mod tests {
             env.push(json!({"name": format!("A{it}"), "value": format!("$(A{previous})$(A{previous})")}));
         }
         let seen = seen(json!({"env": env}));
-        assert!(seen.iter().map(String::len).sum::<usize>() < 2 * MAX_VALUES);
+        assert!(seen.iter().map(String::len).sum::<usize>() < MAX_COPIED);
+    }
+
+    #[test]
+    fn what_is_known_beside_a_gap_is_kept() {
+        let container = json!({
+            "env": [
+                {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                {"name": "A", "value": "$(POD),*"},
+                {"name": "B", "value": "$(NO_SERVICE_HOST) and $(A)"},
+                {"name": "C", "value": "$(POD)"},
+            ],
+        });
+        assert_eq!(
+            seen(container),
+            [
+                r#"A: Partial { text: "\0,*", gap: Hidden }"#,
+                r#"B: Partial { text: "\0 and \0,*", gap: Hidden }"#,
+                "C: Hidden",
+                "POD: Hidden",
+            ]
+        );
+    }
+
+    /// Were the rest searched at every `$(`, this would take minutes.
+    #[test]
+    fn references_that_nothing_closes_cost_no_more_than_other_text() {
+        let open = "$(".repeat(512 * 1024);
+        let closed_first = format!("$(A){}", "$(".repeat(60 * 1024));
+        let env = json!([{"name": "A", "value": ""}, {"name": "B", "value": open}, {"name": "C", "value": closed_first}]);
+        let seen = seen(json!({"env": env}));
+        assert_eq!(seen.get(1).map(String::as_str), Some("B: TooLong"));
+        assert_eq!(seen.get(2).map(String::len), Some("C=".len() + 120 * 1024));
+    }
+
+    /// Each would copy 128 KiB: 80,000 of them 10 GB.
+    #[test]
+    fn many_references_to_one_long_value_are_bounded() {
+        let mut env = vec![json!({"name": "A", "value": "x".repeat(100 * 1024)})];
+        env.extend((0..80_000).map(|it| json!({"name": format!("B{it}"), "value": "$(A)$(A)"})));
+        let long = seen(json!({"env": env}));
+        assert!(long.iter().filter(|it| it.ends_with(": TooLong")).count() == 80_000);
+        let mut arguments = Vec::new();
+        let json = json!({"env": [{"name": "A", "value": "x".repeat(100 * 1024)}]}).to_string();
+        let container: Container<'_> = serde_json::from_str(&json).unwrap();
+        let facts = facts();
+        let environment = Environment::new(&container, None, &facts);
+        for _ in 0..1000 {
+            arguments.push(environment.argument(Cow::Borrowed("$(A)")));
+        }
+        let copied = arguments.iter().filter(|it| matches!(it, Value::Text(_))).count();
+        assert!(copied <= MAX_COPIED / (100 * 1024), "{copied}");
+    }
+
+    #[test]
+    fn what_is_overridden_takes_nothing_from_what_counts() {
+        let mut env = vec![json!({"name": "A", "value": "x".repeat(100 * 1024)})];
+        env.extend((0..40).map(|_| json!({"name": "B", "value": "$(A)"})));
+        env.push(json!({"name": "ANY", "value": "*"}));
+        env.push(json!({"name": "C", "value": "$(ANY)"}));
+        assert!(seen(json!({"env": env})).contains(&"C=*".to_owned()));
     }
 }

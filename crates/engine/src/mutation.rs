@@ -7,7 +7,7 @@ use std::iter;
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation};
-use portcullis_api::PodDefault;
+use portcullis_api::{Enforcement, PodDefault};
 use serde_json::{Value, json};
 
 use crate::evaluate::Governing;
@@ -57,11 +57,13 @@ pub enum Scope {
 }
 
 /// Sets on the pods of `subject` what the policies ask for, where nothing is said, and tells what was set. A second
-/// call changes nothing.
+/// call changes nothing. A policy that enforces no more than `Audit` sets nothing; where the whole cluster enforces no
+/// more, it is for the caller not to call.
 pub fn apply(governing: &[Governing<'_>], subject: &mut Subject<'_>, scope: Scope) -> Mutation {
     let mut mutation = Mutation::default();
     let defaults = defaults(governing);
-    let deliveries: Vec<&CompiledEntry> = governing.iter().flat_map(deliveries).collect();
+    let changing = governing.iter().filter(|it| changes(it));
+    let deliveries: Vec<&CompiledEntry> = changing.flat_map(deliveries).collect();
     if defaults.is_empty() && deliveries.is_empty() {
         return mutation;
     }
@@ -104,9 +106,15 @@ pub fn apply(governing: &[Governing<'_>], subject: &mut Subject<'_>, scope: Scop
     mutation
 }
 
+/// Whether a policy may change anything: one that only watches must not.
+fn changes(governing: &Governing<'_>) -> bool {
+    governing.policy.enforcement > Enforcement::Audit
+}
+
 /// What any of the policies sets, sorted.
 fn defaults(governing: &[Governing<'_>]) -> Vec<PodDefault> {
-    let sections = governing.iter().filter_map(|it| it.policy.pod_security.as_ref());
+    let changing = governing.iter().filter(|it| changes(it));
+    let sections = changing.filter_map(|it| it.policy.pod_security.as_ref());
     let mut defaults: Vec<PodDefault> = sections.flat_map(|it| it.defaults.iter().copied()).collect();
     defaults.sort_unstable();
     defaults.dedup();
@@ -321,6 +329,7 @@ fn variable<'a>(entry: &CompiledEntry) -> EnvVar<'a> {
         value_from: Some(EnvSource {
             secret_key_ref: Some(reference),
             config_map_key_ref: None,
+            field_ref: None,
         }),
     }
 }

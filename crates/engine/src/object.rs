@@ -216,7 +216,7 @@ pub struct EnvVar<'a> {
     pub value_from: Option<EnvSource<'a>>,
 }
 
-/// `env[].valueFrom`; other sources than these two hold neither settings nor credentials.
+/// `env[].valueFrom`; other sources than these hold neither settings nor credentials.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, bound(deserialize = "'de: 'a"))]
 pub struct EnvSource<'a> {
@@ -226,6 +226,18 @@ pub struct EnvSource<'a> {
     /// One key of a ConfigMap.
     #[serde(deserialize_with = "lenient")]
     pub config_map_key_ref: Option<KeyReference<'a>>,
+    /// One field of the pod.
+    #[serde(deserialize_with = "lenient")]
+    pub field_ref: Option<FieldReference<'a>>,
+}
+
+/// One field of the pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, bound(deserialize = "'de: 'a"))]
+pub struct FieldReference<'a> {
+    /// Path of the field, such as `metadata.annotations['origins']`.
+    #[serde(deserialize_with = "lenient")]
+    pub field_path: Text<'a>,
 }
 
 /// One key of a Secret or ConfigMap.

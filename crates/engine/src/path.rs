@@ -3,6 +3,11 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
+use crate::text::printable;
+
+/// The API server allows no longer name; what offends may be no name at all.
+const MAX_NAME_CHARS: usize = 253;
+
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Segment {
@@ -19,12 +24,25 @@ pub enum Segment {
     Key(String),
 }
 
+impl Segment {
+    /// Field, key or the item's name; empty for an item without one.
+    fn name(&self) -> &str {
+        match self {
+            Self::Field(name) => name,
+            Self::Item { name, .. } => name.as_deref().unwrap_or_default(),
+            Self::Key(key) => key,
+        }
+    }
+}
+
 /// Where in an object something was found. The part up to the pod template differs between kinds and can be left
 /// out, so that a Pod and the Deployment that owns it can be compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FieldPath {
     segments: Vec<Segment>,
     template: usize,
+    /// How many steps say which demand it is; all, where none is stated.
+    identifying: Option<usize>,
 }
 
 impl FieldPath {
@@ -43,6 +61,7 @@ impl FieldPath {
                 .map(|it| Segment::Field(Cow::Borrowed(it)))
                 .collect(),
             template: fields.len(),
+            identifying: None,
         }
     }
 
@@ -74,29 +93,47 @@ impl FieldPath {
         self
     }
 
+    /// This path, at which any item below it would do: the steps that follow say where to begin, and not which demand it
+    /// is.
+    #[must_use]
+    pub(crate) fn any_below(mut self) -> Self {
+        self.identifying = Some(self.segments.len());
+        self
+    }
+
     /// The steps, from the object's root.
     #[must_use]
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
-    /// With names: `spec.template.spec.containers[api].env[CORS]`. For people, and to recognise a violation when
-    /// the order of a list changes.
+    /// With names: `spec.template.spec.containers[api].env[CORS]`. For people.
     #[must_use]
     pub fn display(&self) -> String {
-        render(&self.segments, true)
+        render(&self.segments, Items::Named)
     }
 
     /// With indices: `spec.template.spec.containers[0].env[3]`. For machines.
     #[must_use]
     pub fn indexed(&self) -> String {
-        render(&self.segments, false)
+        render(&self.segments, Items::Indexed)
     }
 
     /// As [`FieldPath::display`], from the pod template on: equal for a Pod and the workload that made it.
     #[must_use]
     pub fn within_template(&self) -> String {
-        render(self.segments.get(self.template..).unwrap_or_default(), true)
+        render(
+            self.segments.get(self.template..).unwrap_or_default(),
+            Items::Named,
+        )
+    }
+
+    /// The steps by which a demand is recognised in another version of the object or in its owner: from the pod template
+    /// on, and without the index of an item that has no name, since an item more moves all that follow.
+    pub(crate) fn identity(&self) -> Vec<&str> {
+        let end = self.identifying.unwrap_or(self.segments.len());
+        let segments = self.segments.get(self.template..end).unwrap_or_default();
+        segments.iter().map(Segment::name).collect()
     }
 }
 
@@ -106,16 +143,25 @@ impl fmt::Display for FieldPath {
     }
 }
 
-fn render(segments: &[Segment], by_name: bool) -> String {
+/// How an item of a list is told.
+#[derive(Clone, Copy, PartialEq)]
+enum Items {
+    Named,
+    Indexed,
+}
+
+fn render(segments: &[Segment], items: Items) -> String {
     let mut text = String::new();
     for segment in segments {
         // Writing to a String cannot fail.
         let _ = match segment {
             Segment::Field(name) if text.is_empty() => write!(text, "{name}"),
             Segment::Field(name) => write!(text, ".{name}"),
-            Segment::Item { name: Some(name), .. } if by_name => write!(text, "[{name}]"),
+            Segment::Item { name: Some(name), .. } if items == Items::Named => {
+                write!(text, "[{}]", printable(name, MAX_NAME_CHARS))
+            }
             Segment::Item { index, .. } => write!(text, "[{index}]"),
-            Segment::Key(key) => write!(text, "[{key}]"),
+            Segment::Key(key) => write!(text, "[{}]", printable(key, MAX_NAME_CHARS)),
         };
     }
     text

@@ -5,38 +5,67 @@ use portcullis_api::Severity;
 use crate::evaluate::Governing;
 use crate::rules;
 use crate::subject::Subject;
+use crate::text::printable;
 use crate::verdict::{Verdict, Violation};
 
 /// The API server may cut a warning that is longer than 256 characters and asks for 120; we choose the place ourselves.
 const MAX_WARNING_CHARS: usize = 120;
 
-/// What was seen stands in the object of the author: a long text or a line break in it must not make the message another.
-const MAX_OBSERVED_CHARS: usize = 200;
-
 /// More warnings than this are counted and no longer listed.
 const MAX_WARNINGS: usize = 10;
+
+/// A denial lists no more: the rest is counted. See docs/adr/0006-bounded-denials.md.
+const MAX_BLOCKS: usize = 50;
+
+/// Nor does it list more bytes, so that the whole stays below 64 KiB.
+const MAX_BLOCKS_BYTES: usize = 32 * 1024;
+
+/// Room for the first line and for whom to ask: policies state at most 200 characters.
+const MAX_LINE_CHARS: usize = 2000;
 
 /// The text of a denial: a first line that stands alone, one block for each denying violation, whom to ask.
 #[must_use]
 pub fn denial(subject: &Subject<'_>, governing: &[Governing<'_>], verdict: &Verdict) -> String {
-    let denying: Vec<&Violation> = verdict
-        .violations
-        .iter()
-        .filter(|it| it.effective_severity() == Severity::Deny)
-        .collect();
-    let mut text = format!("{}\n\n", headline(subject, denying.iter().copied()));
-    for violation in &denying {
-        text.push_str(&block(violation));
+    let all: Vec<&Violation> = denying(verdict).collect();
+    let blocks = blocks(verdict);
+    let mut text = format!(
+        "{}\n\n{}",
+        headline(subject, all.iter().copied()),
+        blocks.concat()
+    );
+    match all.len() - blocks.len() {
+        0 => {}
+        hidden => text.push_str(&format!("  and {hidden} more\n")),
     }
+    let page = all.last().map(|it| format!("portcullis explain {}", it.rule));
+    let help: Vec<String> = contacts(governing, &all).into_iter().chain(page).collect();
     text.push_str("  help: ");
-    for contact in contacts(governing, &denying) {
-        text.push_str(&contact);
-        text.push_str(" · ");
-    }
-    if let Some(last) = denying.last() {
-        text.push_str(&format!("portcullis explain {}", last.rule));
-    }
+    text.push_str(&printable(&help.join(" · "), MAX_LINE_CHARS));
     text
+}
+
+/// The violations that a denial lists: not all of them, when they are very many.
+pub fn listed(verdict: &Verdict) -> impl Iterator<Item = &Violation> {
+    denying(verdict).take(blocks(verdict).len())
+}
+
+fn denying(verdict: &Verdict) -> impl Iterator<Item = &Violation> {
+    let violations = verdict.violations.iter();
+    violations.filter(|it| it.effective_severity() == Severity::Deny)
+}
+
+/// The texts of the violations that are listed. One fits in any case: Findings bounds its parts.
+fn blocks(verdict: &Verdict) -> Vec<String> {
+    let mut room = MAX_BLOCKS_BYTES;
+    denying(verdict)
+        .take(MAX_BLOCKS)
+        .map(block)
+        .take_while(|it| {
+            let left = room.checked_sub(it.len());
+            room = left.unwrap_or_default();
+            left.is_some()
+        })
+        .collect()
 }
 
 /// `Deployment agents/api breaks SecurityPolicy agents/magsag in 2 places: root user, wildcard CORS`
@@ -59,11 +88,12 @@ pub fn headline<'v>(
         1 => "1 place".to_owned(),
         count => format!("{count} places"),
     };
-    format!(
+    let line = format!(
         "{subject} breaks {} in {places}: {}",
         policies.join(" and "),
         titles.join(", ")
-    )
+    );
+    printable(&line, MAX_LINE_CHARS).into_owned()
 }
 
 fn block(violation: &Violation) -> String {
@@ -71,7 +101,7 @@ fn block(violation: &Violation) -> String {
         "  [{}] {}\n    observed: {}    required: {}\n    fix: {}\n",
         violation.rule,
         violation.path.display(),
-        shorten(&violation.observed.to_string(), MAX_OBSERVED_CHARS),
+        violation.observed,
         violation.required,
         violation.remedy
     )
@@ -126,31 +156,20 @@ pub fn warnings(verdict: &Verdict) -> Vec<String> {
     limit_warnings(broken.chain(unknown).collect())
 }
 
-/// Cuts each warning to a length that arrives whole, without control characters, and the list to ten and a count.
+/// Cuts each warning to a length that arrives whole, without control characters, at which the API server would drop it
+/// silently, and the list to ten and a count.
 #[must_use]
 pub fn limit_warnings(all: Vec<String>) -> Vec<String> {
     let hidden = all.len().saturating_sub(MAX_WARNINGS);
     let mut warnings: Vec<String> = all
         .into_iter()
         .take(MAX_WARNINGS)
-        .map(|it| shorten(&it, MAX_WARNING_CHARS))
+        .map(|it| printable(&it, MAX_WARNING_CHARS).into_owned())
         .collect();
     if hidden > 0 {
         warnings.push(format!("and {hidden} more"));
     }
     warnings
-}
-
-/// Without control characters, at which the API server would drop a warning silently, and with at most `limit`
-/// characters.
-fn shorten(text: &str, limit: usize) -> String {
-    let mut clean = text.chars().filter(|it| !it.is_control());
-    let mut short: String = clean.by_ref().take(limit).collect();
-    if clean.next().is_some() {
-        short.pop();
-        short.push('…');
-    }
-    short
 }
 
 /// The text of a refusal that is our fault: which facts could not be read, and what to do.
@@ -166,6 +185,6 @@ pub fn our_error(subject: &Subject<'_>, verdict: &Verdict) -> String {
     causes.dedup();
     format!(
         "Portcullis could not judge {subject}: {}. This is an error of Portcullis and not of the object: try again, and if it stays, look at the operator's log",
-        causes.join("; ")
+        printable(&causes.join("; "), MAX_LINE_CHARS)
     )
 }

@@ -4,6 +4,10 @@ use std::fmt;
 
 use crate::object::{Container, EnvVar, Metadata, Object, PodSpec};
 use crate::path::FieldPath;
+use crate::text::printable;
+
+/// The API server allows no longer name; not every object that is judged has passed it.
+const MAX_PART_CHARS: usize = 253;
 
 /// The kinds that rules know, by group and kind: a Knative `Service` is not a core `Service`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -231,13 +235,18 @@ impl<'a> Subject<'a> {
     }
 
     /// Where a variable would be added that one of the main containers must have: the list of containers itself,
-    /// unless there is only one, so that the order of containers says nothing.
+    /// unless there is only one, so that the order of containers says nothing. Another container, such as a sidecar that
+    /// was injected into the Pod, does not make it another demand.
     #[must_use]
     pub(crate) fn new_variable_path(&self) -> FieldPath {
+        let list = self
+            .pod_spec_path()
+            .field(ContainerKind::Main.field())
+            .any_below();
         let mut main = self.containers().filter(|it| it.kind == ContainerKind::Main);
         match (main.next(), main.next()) {
-            (Some(it), None) => self.container_path(&it).field("env"),
-            _ => self.pod_spec_path().field("containers"),
+            (Some(it), None) => list.item(it.index, Some(&it.container.name)).field("env"),
+            _ => list,
         }
     }
 
@@ -273,9 +282,12 @@ pub(crate) fn containers<'s, 'a>(spec: &'s PodSpec<'a>) -> impl Iterator<Item = 
 impl fmt::Display for Subject<'_> {
     /// `Deployment agents/api`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name();
+        let part = |text| printable(text, MAX_PART_CHARS);
         if self.namespace.is_empty() {
-            return write!(f, "{} {}", self.object.kind, self.name());
+            return write!(f, "{} {}", part(&self.object.kind), part(&name));
         }
-        write!(f, "{} {}/{}", self.object.kind, self.namespace, self.name())
+        let (kind, namespace) = (&self.object.kind, &self.namespace);
+        write!(f, "{} {}/{}", part(kind), part(namespace), part(&name))
     }
 }

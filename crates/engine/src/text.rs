@@ -1,4 +1,4 @@
-//! Text that is borrowed from the request wherever JSON allows it.
+//! Text of the request: borrowed wherever JSON allows it, and made fit for messages.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -83,4 +83,24 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 
         deserializer.deserialize_any(TextVisitor)
     }
+}
+
+/// `text` as it may stand in a message: with at most `limit` characters, and without those that could make other lines or
+/// colours of it, or turn its direction.
+pub(crate) fn printable(text: &str, limit: usize) -> Cow<'_, str> {
+    if text.len() <= limit && text.chars().all(is_printable) {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = text.chars().filter(|it| is_printable(*it));
+    let mut short: String = clean.by_ref().take(limit).collect();
+    if clean.next().is_some() {
+        short.pop();
+        short.push('…');
+    }
+    Cow::Owned(short)
+}
+
+fn is_printable(it: char) -> bool {
+    !it.is_control()
+        && !matches!(it, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,6 +1,6 @@
 //! What comes out: all violations, what could not be known, and the decision that follows.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use portcullis_api::{RuleId, Severity};
@@ -8,6 +8,7 @@ use portcullis_api::{RuleId, Severity};
 use crate::facts::FactKey;
 use crate::path::FieldPath;
 use crate::policy::PolicyName;
+use crate::text::printable;
 
 /// What a rule saw.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +36,14 @@ impl Observed {
         Self::Withheld {
             what,
             digest: hasher.finish(),
+        }
+    }
+
+    /// As it may stand in a message, with at most `limit` characters.
+    pub(crate) fn printable(self, limit: usize) -> Self {
+        match self {
+            Self::Shown(text) => Self::Shown(printable(&text, limit).into_owned()),
+            other => other,
         }
     }
 }
@@ -67,6 +76,11 @@ pub struct Violation {
     pub required: String,
     /// A sentence or a command that can be pasted.
     pub remedy: String,
+    /// What offends there, where more than one thing could: origins, Secrets and keys, capabilities, names of entries.
+    /// Part of what makes it the same violation in another version of the object, and never shown.
+    pub about: BTreeSet<String>,
+    /// Where containers would have the same violation themselves, had they not inherited it.
+    pub inherited_at: Vec<FieldPath>,
     /// The fact that it rests on, where it does: looked up live before a denial.
     pub fact: Option<FactKey>,
     /// Whether the object had it before: then it warns and no longer denies.
@@ -89,14 +103,62 @@ impl Violation {
         (self.rule, &self.path, &self.observed, &self.required)
     }
 
-    /// What makes it the same violation in another version of the object or in its owner: the rule, the place by names
-    /// from the pod template on, and for a literal its value, since a changed literal is another violation.
-    fn identity(&self) -> (RuleId, String, Option<u64>) {
+    /// Rule and place, by which it is looked for in another version of the object or in its owner.
+    fn place(&self) -> Place<'_> {
+        (self.rule, self.path.identity())
+    }
+
+    /// The places at which it makes the same violation known.
+    fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        let inherited = self.inherited_at.iter().map(|it| (self.rule, it.identity()));
+        std::iter::once(self.place()).chain(inherited)
+    }
+
+    /// What offends there; a changed literal is another one.
+    fn offenders(&self) -> impl Iterator<Item = Offender<'_>> {
         let literal = match self.observed {
-            Observed::Withheld { digest, .. } => Some(digest),
+            Observed::Withheld { digest, .. } => Some(Offender::Literal(digest)),
             Observed::Unset(_) | Observed::Shown(_) => None,
         };
-        (self.rule, self.path.within_template(), literal)
+        self.about.iter().map(|it| Offender::Named(it)).chain(literal)
+    }
+}
+
+/// Rule and path by which a demand is recognised, whatever became of the object around it.
+type Place<'v> = (RuleId, Vec<&'v str>);
+
+/// One of the things that break a demand at one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Offender<'v> {
+    Named(&'v str),
+    Literal(u64),
+}
+
+/// What offended before, for each policy that demanded otherwise and each place.
+#[derive(Default)]
+struct Known<'v>(HashMap<(&'v PolicyName, Place<'v>), HashSet<Offender<'v>>>);
+
+impl<'v> Known<'v> {
+    fn of(before: &'v [Violation]) -> Self {
+        let mut known = Self::default();
+        for it in before {
+            for (policy, place) in it
+                .policies
+                .iter()
+                .flat_map(|by| it.places().map(move |at| (by, at)))
+            {
+                known.0.entry((policy, place)).or_default().extend(it.offenders());
+            }
+        }
+        known
+    }
+
+    /// Whether all that offends offended there before, whichever of the policies is asked.
+    fn covers(&self, violation: &Violation) -> bool {
+        violation.policies.iter().all(|policy| {
+            let before = self.0.get(&(policy, violation.place()));
+            before.is_some_and(|it| violation.offenders().all(|offender| it.contains(&offender)))
+        })
     }
 }
 
@@ -119,8 +181,8 @@ pub struct Unknown {
 
 impl Unknown {
     /// What makes it the same demand in another version of the object or in its owner.
-    fn identity(&self) -> (RuleId, String, &FactKey) {
-        (self.rule, self.path.within_template(), &self.fact)
+    fn identity(&self) -> (RuleId, Vec<&str>, &FactKey) {
+        (self.rule, self.path.identity(), &self.fact)
     }
 
     /// What it is sorted by; equal for the same finding of two policies.
@@ -208,17 +270,24 @@ impl Verdict {
             .collect()
     }
 
-    /// Lowers what `before` had too: such a violation warns and no longer denies. A demand that cannot be judged now and
-    /// could not be judged before rests on the same fact at the same place: whatever the fact is, the object is no
-    /// worse.
+    /// Lowers what `before` had too, for each policy that demands it now: such a violation warns and no longer denies,
+    /// unless more offends than before. A demand that cannot be judged now and could not be judged before rests on the
+    /// same fact at the same place: whatever the fact is, the object is no worse.
     pub fn ratchet(&mut self, before: &Self) {
-        let known: HashSet<_> = before.violations.iter().map(Violation::identity).collect();
+        let known = Known::of(&before.violations);
         for violation in &mut self.violations {
-            violation.ratcheted |= known.contains(&violation.identity());
+            violation.ratcheted |= known.covers(violation);
         }
-        let known: HashSet<_> = before.unknowns.iter().map(Unknown::identity).collect();
+        let unknowns = before.unknowns.iter();
+        let known: HashSet<_> = unknowns
+            .flat_map(|it| it.policies.iter().map(|by| (by, it.identity())))
+            .collect();
         for unknown in &mut self.unknowns {
-            if known.contains(&unknown.identity()) {
+            if unknown
+                .policies
+                .iter()
+                .all(|by| known.contains(&(by, unknown.identity())))
+            {
                 unknown.severity = unknown.severity.min(Severity::Warn);
             }
         }
@@ -232,6 +301,8 @@ impl Verdict {
             if same {
                 kept.severity = kept.severity.max(next.severity);
                 kept.policies.append(&mut next.policies);
+                kept.about.append(&mut next.about);
+                kept.inherited_at.append(&mut next.inherited_at);
             }
             same
         });

@@ -49,8 +49,12 @@ impl<'w> Iterator for Words<'w> {
             return (!whole.is_empty()).then_some(Cow::Borrowed(whole));
         }
         self.rest = self.rest.trim_start_matches(ends_word);
-        // A line that goes on.
-        while let Some(rest) = self.rest.strip_prefix("\\\n") {
+        // A line that goes on, or a comment.
+        while let Some(rest) = self
+            .rest
+            .strip_prefix("\\\n")
+            .or_else(|| after_comment(self.rest))
+        {
             self.rest = rest.trim_start_matches(ends_word);
         }
         if self.rest.is_empty() {
@@ -61,6 +65,12 @@ impl<'w> Iterator for Words<'w> {
         self.rest = rest;
         Some(without_quotes(word))
     }
+}
+
+/// What follows the comment that `rest` begins with.
+fn after_comment(rest: &str) -> Option<&str> {
+    let comment = rest.strip_prefix('#')?;
+    Some(comment.split_once('\n').map_or("", |(_, after)| after))
 }
 
 fn ends_word(it: char) -> bool {
@@ -133,6 +143,11 @@ mod tests {
                 "log"
             ]
         );
+    }
+
+    #[test]
+    fn comments_are_no_words() {
+        assert_eq!(split("# never --cors=*\napp --a#b ;# x\n# y"), ["app", "--a#b"]);
     }
 
     #[test]

@@ -448,3 +448,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_policy_that_only_watches_changes_nothing() {
+    let sections = json!({"enforcement": "Audit", "podSecurity": {"level": "Restricted", "defaults": ALL}});
+    let watching = || random::policy("watching", &sections);
+    let object = pod(json!({"containers": [{"name": "api"}]}));
+    let alone = mutate(&[watching()], &object, Scope::All);
+    assert_eq!(alone.0, Mutation::default());
+    // What another policy sets stays.
+    let beside = mutate(&[watching(), defaults(&["RunAsNonRoot"])], &object, Scope::All);
+    assert_eq!(
+        beside,
+        mutate(&[defaults(&["RunAsNonRoot"])], &object, Scope::All)
+    );
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use portcullis_api::Enforcement;
 use portcullis_engine::mutation::{self, Scope};
 use portcullis_engine::object::Object;
-use portcullis_engine::{CompiledPolicy, Kind, Subject, Verdict, evaluate, select};
+use portcullis_engine::{CompiledPolicy, Fact, Facts, Kind, Subject, Verdict, evaluate, select};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -72,11 +72,11 @@ pub(super) fn judge<'d>(
         .collect();
     let mut judgement = Judgement::default();
     for document in documents.iter().filter(|it| admitted::kind(it) != Kind::Other) {
-        let before = judgement.judged.len() + judgement.errors.len();
+        let mut said = false;
         for namespace in namespaces.iter().filter(|it| belongs(document, it.name, options)) {
-            judgement.add(document, namespace);
+            said |= judgement.add(document, namespace);
         }
-        if before == judgement.judged.len() + judgement.errors.len() {
+        if !said {
             judgement.note_ungoverned(document);
         }
     }
@@ -93,15 +93,18 @@ fn belongs(document: &Document, namespace: &str, options: Options<'_>) -> bool {
 }
 
 impl<'d> Judgement<'d> {
-    fn add(&mut self, document: &'d Document, namespace: &Namespace<'d>) {
+    /// Judges a document by the policies of one namespace; whether they have anything to do with it.
+    fn add(&mut self, document: &'d Document, namespace: &Namespace<'d>) -> bool {
         let Ok(object) = Object::deserialize(&document.value) else {
-            return self.errors.push(wrong_type(document));
+            self.errors.push(wrong_type(document));
+            return true;
         };
         let mut subject = Subject::new(object, namespace.name);
         let mut facts = namespace.inventory.for_selection(document);
         let governing = select(namespace.policies.iter().copied(), &subject, None, &facts);
+        let is_open = self.note_unselected(document, namespace, &subject, &facts);
         if governing.is_empty() {
-            return;
+            return is_open;
         }
         // Templates and Pods alike are judged as if admission had already set what the policies set.
         let mutation = mutation::apply(&governing, &mut subject, Scope::All);
@@ -121,6 +124,29 @@ impl<'d> Judgement<'d> {
                 .filter_map(|it| it.policy.contact.clone())
                 .collect(),
         });
+        true
+    }
+
+    /// Names the policies of which nobody knows whether they govern an Ingress, as the pods behind it are unknown;
+    /// whether there are any.
+    fn note_unselected(
+        &mut self,
+        document: &Document,
+        namespace: &Namespace<'_>,
+        subject: &Subject<'_>,
+        facts: &Facts,
+    ) -> bool {
+        let Some(Fact::Unknown(cause)) = &facts.pods_behind else {
+            return false;
+        };
+        let place = document.locate("");
+        let by_pods = namespace.policies.iter().filter(|it| it.workloads.is_some());
+        let notes: Vec<Note> = by_pods
+            .map(|it| format!("{place}: {subject} is not judged by {}, {cause}", it.name))
+            .collect();
+        let are_any = !notes.is_empty();
+        self.notes.extend(notes);
+        are_any
     }
 
     fn note_ungoverned(&mut self, document: &Document) {

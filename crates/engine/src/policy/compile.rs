@@ -185,9 +185,7 @@ fn compile_secrets(
         }
         check_entry_components(it, &path, components, findings);
     }
-    CompiledSecrets {
-        entries: entries.iter().map(compile_entry).collect(),
-    }
+    CompiledSecrets::new(entries.iter().map(compile_entry).collect())
 }
 
 fn check_entry_components(

@@ -4,6 +4,7 @@ mod compile;
 mod network;
 mod selector;
 
+use std::collections::HashMap;
 use std::fmt;
 
 use portcullis_api::{Enforcement, PodDefault, PodSecurityLevel, Role, RuleId, Severity};
@@ -109,6 +110,44 @@ pub struct CompiledPodSecurity {
 pub struct CompiledSecrets {
     /// The declared credentials.
     pub entries: Vec<CompiledEntry>,
+    /// Which of them have a variable or an alias of that name, as indices.
+    by_name: HashMap<String, Vec<usize>>,
+    /// Which of them lie in the Secret of that name, as indices.
+    by_secret: HashMap<String, Vec<usize>>,
+}
+
+impl CompiledSecrets {
+    fn new(entries: Vec<CompiledEntry>) -> Self {
+        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut by_secret: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, it) in entries.iter().enumerate() {
+            by_secret.entry(it.secret.clone()).or_default().push(index);
+            for name in std::iter::once(&it.env).chain(&it.aliases) {
+                let indices = by_name.entry(name.clone()).or_default();
+                if indices.last() != Some(&index) {
+                    indices.push(index);
+                }
+            }
+        }
+        Self {
+            entries,
+            by_name,
+            by_secret,
+        }
+    }
+
+    /// The entries whose variable or alias is `name`, with their indices: two may share one, such as one for each
+    /// component.
+    pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = (usize, &CompiledEntry)> {
+        let indices = self.by_name.get(name).into_iter().flatten();
+        indices.filter_map(|it| Some((*it, self.entries.get(*it)?)))
+    }
+
+    /// The entries that lie in the Secret `name`.
+    pub(crate) fn of_secret(&self, name: &str) -> impl Iterator<Item = &CompiledEntry> {
+        let indices = self.by_secret.get(name).into_iter().flatten();
+        indices.filter_map(|it| self.entries.get(*it))
+    }
 }
 
 /// One declared credential.

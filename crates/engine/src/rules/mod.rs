@@ -8,13 +8,28 @@ mod http;
 mod pod;
 mod secret;
 
+use std::collections::BTreeSet;
+
 use portcullis_api::{Environment, RuleId, SecurityPolicySpec, Severity};
 
 use crate::facts::{FactKey, Facts};
 use crate::path::FieldPath;
 use crate::policy::{CompiledComponent, CompiledPolicy};
 use crate::subject::Subject;
+use crate::text::printable;
 use crate::verdict::{Observed, Unknown, Violation};
+
+/// What was seen stands in the object of the author, who may write much.
+const MAX_OBSERVED_CHARS: usize = 200;
+
+/// Room for a list of origins.
+const MAX_REQUIRED_CHARS: usize = 1000;
+
+/// Room for a command that creates a Secret with many keys.
+const MAX_REMEDY_CHARS: usize = 2000;
+
+/// Room for what another server answered.
+const MAX_CAUSE_CHARS: usize = 500;
 
 /// One rule: what it is called, when it runs, what it costs to break it, and its check.
 #[derive(Debug)]
@@ -168,7 +183,8 @@ impl<'c> Findings<'c> {
         }
     }
 
-    /// Records a violation: where, what was seen, what is asked for, how to mend it.
+    /// Records a violation: where, what was seen, what is asked for, how to mend it. All of it may hold text of whoever
+    /// wrote the object, so that it is made fit for messages here.
     pub fn violation(
         &mut self,
         path: FieldPath,
@@ -181,12 +197,31 @@ impl<'c> Findings<'c> {
             severity: self.severity,
             policies: vec![self.policy.name.clone()],
             path,
-            observed,
-            required: required.into(),
-            remedy: remedy.into(),
+            observed: observed.printable(MAX_OBSERVED_CHARS),
+            required: printable(&required.into(), MAX_REQUIRED_CHARS).into_owned(),
+            remedy: printable(&remedy.into(), MAX_REMEDY_CHARS).into_owned(),
+            about: BTreeSet::new(),
+            inherited_at: Vec::new(),
             fact: None,
             ratcheted: false,
         });
+    }
+
+    /// Says of the violation recorded last what offends at its place: an origin, a Secret and a key, a capability, the
+    /// name of an entry. Once for each offender; with one that the object did not have before it is another violation.
+    /// Never shown, but never a credential either: of that `Observed` keeps a digest.
+    pub fn about(&mut self, what: impl Into<String>) {
+        if let Some(violation) = self.violations.last_mut() {
+            violation.about.insert(what.into());
+        }
+    }
+
+    /// Says of the violation recorded last that a container inherits it, so that it would be none the worse with the same
+    /// violation at `path`, its own.
+    pub fn inherited_at(&mut self, path: FieldPath) {
+        if let Some(violation) = self.violations.last_mut() {
+            violation.inherited_at.push(path);
+        }
     }
 
     /// Says of the violation recorded last that it rests on `fact`, which is looked up live before a denial.
@@ -204,7 +239,7 @@ impl<'c> Findings<'c> {
             policies: vec![self.policy.name.clone()],
             path,
             fact,
-            cause: cause.into(),
+            cause: printable(&cause.into(), MAX_CAUSE_CHARS).into_owned(),
         });
     }
 }

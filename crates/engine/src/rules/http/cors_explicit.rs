@@ -32,16 +32,7 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     check_set(context, findings);
     let allowed = allowed(context);
     if let Some(it) = of_ingress(context) {
-        let value = it.value.unwrap_or("*");
-        check_text(
-            context,
-            it.path,
-            Form::IngressOrigins,
-            None,
-            value,
-            allowed,
-            findings,
-        );
+        check_setting(context, &it.setting(), allowed, findings);
     }
     for setting in settings(context) {
         check_setting(context, &setting, allowed, findings);
@@ -56,22 +47,38 @@ fn check_setting(
 ) {
     let path = setting.path.clone();
     let before = findings.violations.len();
-    match &setting.value {
-        Value::Text(text) => {
-            let label = setting.label.as_deref();
-            check_text(context, path, setting.form, label, text, allowed, findings);
+    let value = match &setting.value {
+        Value::Partial { text, .. } if is_wildcard(setting.form, text, allowed) => {
+            return check_text(context, setting, text, allowed, findings);
         }
+        Value::Partial { gap, .. } => gap,
+        value => value,
+    };
+    match value {
+        Value::Text(text) => check_text(context, setting, text, allowed, findings),
         Value::Secret(name) => {
             let name_of = setting.label.as_deref().unwrap_or_default().trim_end_matches('=');
             let observed = format!("{name_of} from Secret {name}, which is not read");
             let fix = "origins are no secret: set them as value, or from a ConfigMap";
             let observed = Observed::Shown(observed.trim_start().to_owned());
             findings.violation(path, observed, origins::required(allowed), fix);
+            findings.about(format!("{name_of} {name}"));
+        }
+        Value::Hidden => {
+            let observed = Observed::Shown("known only where the pod runs".to_owned());
+            let fix = "write the origins themselves: set them as value, or from a ConfigMap";
+            findings.violation(path, observed, origins::required(allowed), fix);
+            findings.about(setting.label.clone().unwrap_or_default());
+        }
+        Value::TooLong if !is_left_to_wildcard(context) => {
+            let observed = Observed::Shown("more than is expanded".to_owned());
+            let fix = "write the origins without references to long variables";
+            findings.violation(path, observed, origins::required(allowed), fix);
         }
         Value::Unknown { fact, cause } if !is_left_to_wildcard(context) => {
             findings.unknown(path, fact.clone(), &**cause);
         }
-        Value::Unknown { .. } | Value::Hidden => {}
+        Value::Unknown { .. } | Value::TooLong | Value::Partial { .. } => {}
     }
     if let (Some(fact), true) = (&setting.fact, findings.violations.len() > before) {
         findings.rests_on(fact.clone());
@@ -80,19 +87,19 @@ fn check_setting(
 
 fn check_text(
     context: &Context<'_, '_>,
-    path: FieldPath,
-    form: Form,
-    label: Option<&str>,
+    setting: &Setting<'_>,
     text: &str,
     allowed: Option<&[String]>,
     findings: &mut Findings<'_>,
 ) {
+    let form = setting.form;
     if is_wildcard(form, text, allowed) && is_left_to_wildcard(context) {
         return;
     }
-    let Some(offending) = offending(form, text, allowed) else {
+    let offending = offending(form, text, allowed);
+    if offending.is_empty() {
         return;
-    };
+    }
     let (required, fix) = match allowed {
         Some(_) => (
             origins::required(allowed),
@@ -103,7 +110,11 @@ fn check_text(
             "write each origin with its scheme and without a path",
         ),
     };
-    findings.violation(path, origins::shown(label, &offending), required, fix);
+    let observed = setting.shown(&offending.join(", "));
+    findings.violation(setting.path.clone(), observed, required, fix);
+    for entry in &offending {
+        findings.about(setting.about(entry));
+    }
 }
 
 /// Whether `http/cors-wildcard` reports wildcards at least as severely as this rule would.
@@ -111,8 +122,8 @@ fn is_left_to_wildcard(context: &Context<'_, '_>) -> bool {
     context.policy.severity(RuleId::HttpCorsWildcard) >= context.policy.severity(RuleId::HttpCorsExplicit)
 }
 
-/// The part of a value that is no full origin out of the list; `None` where all of it is.
-fn offending(form: Form, text: &str, allowed: Option<&[String]>) -> Option<String> {
+/// The parts of a value that are no full origins out of the list.
+fn offending(form: Form, text: &str, allowed: Option<&[String]>) -> Vec<String> {
     let normal: Option<Vec<String>> =
         allowed.map(|it| it.iter().filter_map(|it| origins::normal(it)).collect());
     let is_fine = |origin: Option<String>| match (&normal, origin) {
@@ -120,7 +131,7 @@ fn offending(form: Form, text: &str, allowed: Option<&[String]>) -> Option<Strin
         (None, origin) => origin.is_some(),
         (Some(_), None) => false,
     };
-    let bad: Vec<String> = match form {
+    match form {
         Form::AllowAll => origins::is_true(text)
             .then(|| text.to_owned())
             .into_iter()
@@ -138,8 +149,7 @@ fn offending(form: Form, text: &str, allowed: Option<&[String]>) -> Option<Strin
             .filter(|it| form == Form::Origins || normal.is_some() || !it.contains("://*."))
             .map(String::from)
             .collect(),
-    };
-    (!bad.is_empty()).then(|| bad.join(", "))
+    }
 }
 
 /// The policy's variable must be set on what serves HTTP: an application's own default is often `*`.
@@ -195,7 +205,11 @@ enum State {
 }
 
 fn state(context: &Context<'_, '_>, it: &ContainerRef<'_, '_>, name: &str) -> State {
-    let environment = Environment::new(it.container, context.facts);
+    let environment = Environment::new(
+        it.container,
+        context.subject.pod().map(|(metadata, _)| metadata),
+        context.facts,
+    );
     let path = context.subject.container_path(it);
     let variables = environment.variables(|found| found == name);
     let Some(variable) = variables.first() else {

@@ -31,16 +31,33 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     check_ingress(context, allowed, findings);
     let mut unknown = BTreeSet::new();
     for setting in settings(context) {
-        match &setting.value {
+        let value = match &setting.value {
             Value::Text(text) if is_wildcard(setting.form, text, allowed) => {
                 report(&setting, text, allowed, findings);
+                continue;
             }
+            Value::Partial { text, .. } if is_wildcard(setting.form, text, allowed) => {
+                report(&setting, text, allowed, findings);
+                continue;
+            }
+            Value::Partial { gap, .. } => gap,
+            value => value,
+        };
+        match value {
+            Value::TooLong => report_too_long(&setting, allowed, findings),
             Value::Unknown { fact, cause } if unknown.insert(fact.clone()) => {
                 findings.unknown(setting.path, fact.clone(), &**cause);
             }
             _ => {}
         }
     }
+}
+
+/// No process starts with such a value, unless it is one that hides what would be found.
+fn report_too_long(setting: &Setting<'_>, allowed: Option<&[String]>, findings: &mut Findings<'_>) {
+    let observed = Observed::Shown("more than is expanded".to_owned());
+    let fix = "write the origins without references to long variables";
+    findings.violation(setting.path.clone(), observed, origins::required(allowed), fix);
 }
 
 /// The policy's list, where it states one.
@@ -68,8 +85,23 @@ fn report(setting: &Setting<'_>, text: &str, allowed: Option<&[String]>, finding
         }
         Form::Origins | Form::IngressOrigins => "list each origin",
     };
-    let observed = origins::shown(setting.label.as_deref(), text);
-    findings.violation(setting.path.clone(), observed, origins::required(allowed), fix);
+    findings.violation(
+        setting.path.clone(),
+        setting.shown(text),
+        origins::required(allowed),
+        fix,
+    );
+    match setting.form {
+        Form::Origins | Form::IngressOrigins => {
+            for entry in origins::entries(text)
+                .iter()
+                .filter(|it| origins::is_wildcard(it))
+            {
+                findings.about(setting.about(entry));
+            }
+        }
+        Form::Patterns | Form::UntriedPatterns | Form::AllowAll => findings.about(setting.about(text)),
+    }
     if let Some(fact) = &setting.fact {
         findings.rests_on(fact.clone());
     }
@@ -80,8 +112,13 @@ fn check_ingress(context: &Context<'_, '_>, allowed: Option<&[String]>, findings
         return;
     };
     let observed = match it.value {
-        Some(text) if is_wildcard(Form::IngressOrigins, text, allowed) => origins::shown(None, text),
-        Some(_) => return,
+        Some(text) => {
+            let setting = it.setting();
+            if is_wildcard(setting.form, text, allowed) {
+                report(&setting, text, allowed, findings);
+            }
+            return;
+        }
         None if it.credentials => Observed::Unset("which means *, with credentials"),
         None => Observed::Unset("which means *"),
     };

@@ -36,6 +36,19 @@ const NAMES: &[(&str, Form)] = &[
     ("CORS_ORIGIN_ALLOW_ALL", Form::AllowAll),
 ];
 
+/// Words beside `CORS` and `ORIGIN` in names of what is no list of allowed origins.
+const OTHER_WORDS: &[&str] = &[
+    "DISALLOW",
+    "DENIED",
+    "DENY",
+    "BLOCK",
+    "ENABLE",
+    "MAX_AGE",
+    "CREDENTIALS",
+    "FILE",
+    "PATH",
+];
+
 /// Names that only flags have: `--cors '*'`, `-Dcors=*`.
 const FLAGS: &[&str] = &["CORS", "CORS_DOMAIN", "CORS_DOMAINS"];
 
@@ -57,6 +70,11 @@ pub(super) fn of_flag(name: &str, declared: Option<&str>) -> Option<Form> {
         .or_else(|| FLAGS.iter().find(is_flag).map(|_| Form::Origins))
 }
 
+/// Whether a flag is rather a switch than one that takes origins.
+pub(super) fn is_switch(flag: &str) -> bool {
+    flag.trim_start_matches('-').eq_ignore_ascii_case("cors")
+}
+
 /// Every usual name has this word in it: most variables are told apart here, before any comparison.
 fn mentions_origin(name: &str) -> bool {
     name.as_bytes()
@@ -65,17 +83,50 @@ fn mentions_origin(name: &str) -> bool {
 }
 
 fn usual(name: &str) -> Option<Form> {
+    let name = unified(name);
+    // An index of a list: `Cors__AllowedOrigins__0`.
+    let name = name.trim_end_matches(|it: char| it.is_ascii_digit() || it == '_');
     let is_named = |usual: &str| {
-        let start = name.len().checked_sub(usual.len());
-        let parts = start.and_then(|at| name.split_at_checked(at));
-        parts.is_some_and(|(prefix, rest)| {
-            same(rest, usual) && (prefix.is_empty() || prefix.ends_with(['_', '-', '.']))
-        })
+        let prefix = name.strip_suffix(usual);
+        prefix.is_some_and(|it| it.is_empty() || it.ends_with('_'))
     };
-    NAMES
-        .iter()
-        .find(|(usual, _)| is_named(usual))
-        .map(|(_, form)| *form)
+    let known = NAMES.iter().find(|(usual, _)| is_named(usual));
+    known.map(|(_, form)| *form).or_else(|| of_cors(name))
+}
+
+/// The form of any name in which `CORS` comes before `ORIGIN`.
+fn of_cors(name: &str) -> Option<Form> {
+    let (_, after) = name.split_once("CORS")?;
+    let has = |word: &str| after.contains(word);
+    if !has("ORIGIN") || OTHER_WORDS.iter().any(|it| has(it)) {
+        return None;
+    }
+    Some(if has("REGEX") || has("PATTERN") {
+        Form::Patterns
+    } else if has("ALLOW_ALL") || has("ALL_ORIGIN") || has("ANY_ORIGIN") {
+        Form::AllowAll
+    } else {
+        Form::Origins
+    })
+}
+
+/// One spelling of a name, in capitals with a single `_` between its words: `Cors__AllowedOrigins`,
+/// `cors.allowed-origins` and `corsAllowedOrigins` are `CORS_ALLOWED_ORIGINS`.
+fn unified(name: &str) -> String {
+    let mut unified = String::with_capacity(name.len() + 4);
+    let mut before = '_';
+    for it in name.chars() {
+        let is_separator = !it.is_ascii_alphanumeric();
+        let begins = it.is_ascii_uppercase() && before.is_ascii_lowercase();
+        if (is_separator || begins) && !unified.ends_with('_') {
+            unified.push('_');
+        }
+        if !is_separator {
+            unified.push(it.to_ascii_uppercase());
+        }
+        before = it;
+    }
+    unified
 }
 
 /// Equal but for case and the separator: `cors.allowed-origins` is `CORS_ALLOWED_ORIGINS`.
@@ -99,6 +150,9 @@ mod tests {
             "BACKEND_CORS_ORIGINS",
             "cors_allowed_origins",
             "ACCESS_CONTROL_ALLOW_ORIGIN",
+            "Cors__AllowedOrigins__0",
+            "CORS_ORIGIN_LIST",
+            "corsOriginList",
         ] {
             assert_eq!(of_variable(name, None), Some(Form::Origins), "{name}");
         }
@@ -123,6 +177,8 @@ mod tests {
             "DEBUG",
             "ORIGIN",
             "DISALLOWED_ORIGINS",
+            "disallowedOrigins",
+            "CORS_BLOCKED_ORIGINS",
             "CORS",
             "CORS_ALLOW_METHODS",
         ] {
@@ -138,6 +194,7 @@ mod tests {
             "cors",
             "Dcors",
             "Dcors.allowed-origins",
+            "allowedOrigins",
         ] {
             assert_eq!(of_flag(name, None), Some(Form::Origins), "{name}");
         }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::environment::Value;
 use crate::verdict::Observed;
 
 /// Longest value that is shown, in characters.
@@ -49,6 +50,16 @@ fn unquoted(text: &str) -> &str {
 /// sandboxed frame.
 pub(super) fn is_wildcard(entry: &str) -> bool {
     entry.contains('*') || entry == "null"
+}
+
+/// Whether what follows a switch such as `--cors` is its value.
+pub(super) fn may_be_origins(value: &Value<'_>) -> bool {
+    match value {
+        Value::Text(text) => entries(text)
+            .iter()
+            .any(|it| matches!(&**it, "*" | "null") || it.contains("://")),
+        _ => true,
+    }
 }
 
 /// Whether an entry of an Ingress allows every origin; `https://*.example.com` is one level of subdomains there.

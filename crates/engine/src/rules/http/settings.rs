@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 
 use super::names::{self, Form};
+use super::origins;
 use crate::environment::{Environment, Place, Value, Variable};
 use crate::facts::FactKey;
 use crate::path::FieldPath;
 use crate::rules::Context;
+use crate::rules::secret::{credentials, names as credential_names};
 use crate::subject::{ContainerRef, Kind};
+use crate::verdict::Observed;
 use crate::words::{Word, command_line};
 
 /// Switches CORS on in ingress-nginx; without it the other annotations do nothing.
@@ -32,10 +35,41 @@ pub(super) struct Setting<'s> {
     pub form: Form,
     /// What it holds.
     pub value: Value<'s>,
+    /// What stands in the object, where that may be shown and `value` may not: a variable that it refers to may hold a
+    /// credential.
+    pub written: Option<Cow<'s, str>>,
+    /// Whether what names the value says that it is a credential.
+    pub is_credential: bool,
     /// What names the setting where the path does not, such as `--cors-origins=`.
     pub label: Option<String>,
     /// The ConfigMap that the value comes from.
     pub fact: Option<FactKey>,
+}
+
+impl Setting<'_> {
+    /// `text`, the value or a part of it, as it may be shown.
+    pub(super) fn shown(&self, text: &str) -> Observed {
+        if self.is_credential {
+            return Observed::withheld("what is named like a credential", text);
+        }
+        let text = self.written.as_deref().unwrap_or(text);
+        match credentials::anywhere(text) {
+            Some(what) => Observed::withheld(what, text),
+            None => origins::shown(self.label.as_deref(), text),
+        }
+    }
+
+    /// What tells `entry`, one origin of the value, from others. A digest where the value may not be shown.
+    pub(super) fn about(&self, entry: &str) -> String {
+        let name = self.label.as_deref().unwrap_or_default();
+        if !self.is_credential && self.written.is_none() && credentials::anywhere(entry).is_none() {
+            return format!("{name}{entry}");
+        }
+        match Observed::withheld("", entry) {
+            Observed::Withheld { digest, .. } => format!("{name}{digest:x}"),
+            Observed::Unset(_) | Observed::Shown(_) => name.to_owned(),
+        }
+    }
 }
 
 /// All settings of the subject, worker or not: a variable is one contract, whoever reads it. What cannot be known is
@@ -43,7 +77,11 @@ pub(super) struct Setting<'s> {
 pub(super) fn settings<'s>(context: &Context<'s, '_>) -> Vec<Setting<'s>> {
     let mut settings = Vec::new();
     for it in context.subject.containers() {
-        let environment = Environment::new(it.container, context.facts);
+        let environment = Environment::new(
+            it.container,
+            context.subject.pod().map(|(metadata, _)| metadata),
+            context.facts,
+        );
         of_variables(context, &it, &environment, &mut settings);
         of_command_line(context, &it, &environment, &mut settings);
     }
@@ -71,10 +109,13 @@ fn of_variables<'s>(
         };
         let (path, fact) = place(context, it, &variable);
         let label = matches!(variable.place, Place::EnvFrom(_)).then(|| format!("{}=", variable.name));
+        let (written, is_credential) = written(it, &variable);
         settings.push(Setting {
             path,
             form,
             value: variable.value,
+            written,
+            is_credential,
             label,
             fact,
         });
@@ -86,11 +127,32 @@ fn of_variables<'s>(
                 path,
                 form: Form::Origins,
                 value: Value::Unknown { fact, cause },
+                written: None,
+                is_credential: false,
                 label: None,
                 fact: None,
             });
         }
     }
+}
+
+/// What may be shown instead of a variable's value, and whether the value's source is named like a credential.
+fn written<'s>(it: &ContainerRef<'s, '_>, variable: &Variable<'_>) -> (Option<Cow<'s, str>>, bool) {
+    let Place::Env(index) = variable.place else {
+        return (None, false);
+    };
+    let Some(entry) = it.container.env.get(index) else {
+        return (None, false);
+    };
+    let written = entry.value.as_deref().filter(|it| it.contains("$("));
+    let source = entry.value_from.as_ref();
+    let key = source
+        .and_then(|it| it.config_map_key_ref.as_ref())
+        .map(|it| it.key.as_str());
+    let field = source.and_then(|it| it.field_ref.as_ref());
+    let field = field.map(|it| it.field_path.trim_end_matches(['\'', ']']));
+    let is_credential = key.or(field).and_then(credential_names::strength).is_some();
+    (written.map(Cow::Borrowed), is_credential)
 }
 
 /// Path of a variable's value, and the ConfigMap that holds it.
@@ -112,6 +174,9 @@ fn place(
                     path.fields(&["valueFrom", "configMapKeyRef"]),
                     Some(FactKey::ConfigMap(reference.name.to_string())),
                 ),
+                None if source.is_some_and(|it| it.field_ref.is_some()) => {
+                    (path.fields(&["valueFrom", "fieldRef"]), None)
+                }
                 None => (path, None),
             }
         }
@@ -147,11 +212,13 @@ fn of_command_line<'s>(
     let declared = declared(context);
     let mut waiting: Option<(Form, String)> = None;
     for Word { field, index, text } in command_line(it.container) {
-        let mut push = |form, label, value| {
+        let mut push = |form, label, written: Cow<'s, str>, value| {
             settings.push(Setting {
                 path: context.subject.container_path(it).field(field).item(index, None),
                 form,
-                value: environment.argument(value),
+                value,
+                written: written.contains("$(").then_some(written),
+                is_credential: false,
                 label: Some(label),
                 fact: None,
             });
@@ -159,8 +226,12 @@ fn of_command_line<'s>(
         if let Some((form, flag)) = waiting.take()
             && !text.starts_with('-')
         {
-            push(form, format!("{flag} "), text);
-            continue;
+            let value = environment.argument(text.clone());
+            // `--cors` alone is a switch in most programs, and the next word is something else.
+            if !names::is_switch(&flag) || origins::may_be_origins(&value) {
+                push(form, format!("{flag} "), text, value);
+                continue;
+            }
         }
         let name = text.trim_start_matches('-');
         match name.split_once('=') {
@@ -168,7 +239,8 @@ fn of_command_line<'s>(
                 if let Some(form) = names::of_flag(name, declared) {
                     let flag = text.len() - value.len();
                     let label = text.get(..flag).unwrap_or_default().to_owned();
-                    push(form, label, Cow::Owned(value.to_owned()));
+                    let written: Cow<'s, str> = Cow::Owned(value.to_owned());
+                    push(form, label, written.clone(), environment.argument(written));
                 }
             }
             None if text.starts_with('-') => {
@@ -197,7 +269,7 @@ pub(super) fn of_ingress<'s>(context: &Context<'s, '_>) -> Option<IngressOrigins
     }
     let annotations = &context.subject.object().metadata.annotations;
     let value = |name: &str| annotations.get(name).map(|it| it.as_str());
-    if value(NGINX_ENABLE) != Some("true") {
+    if value(NGINX_ENABLE).and_then(parse_bool) != Some(true) {
         return None;
     }
     Some(IngressOrigins {
@@ -205,6 +277,30 @@ pub(super) fn of_ingress<'s>(context: &Context<'s, '_>) -> Option<IngressOrigins
             .fields(&["metadata", "annotations"])
             .key(NGINX_ORIGIN),
         value: value(NGINX_ORIGIN).filter(|it| !it.trim().is_empty()),
-        credentials: value(NGINX_CREDENTIALS) != Some("false"),
+        credentials: value(NGINX_CREDENTIALS).and_then(parse_bool) != Some(false),
     })
+}
+
+impl<'s> IngressOrigins<'s> {
+    /// The same as a setting; an absent list means every origin.
+    pub(super) fn setting(self) -> Setting<'s> {
+        Setting {
+            path: self.path,
+            form: Form::IngressOrigins,
+            value: Value::Text(Cow::Borrowed(self.value.unwrap_or("*"))),
+            written: None,
+            is_credential: false,
+            label: None,
+            fact: None,
+        }
+    }
+}
+
+/// What ingress-nginx reads in a switch. Source: Go's `strconv.ParseBool`.
+fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }

@@ -46,6 +46,24 @@ const BASELINE: &[&str] = &[
 /// What Restricted lets a container add.
 const RESTRICTED: &[&str] = &["NET_BIND_SERVICE"];
 
+/// What container runtimes leave to a container that drops nothing; dropping less than before is another violation.
+const RUNTIME_DEFAULTS: &[&str] = &[
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
 const FIX_DROP: &str = "set capabilities.drop to [ALL], in capital letters";
 
 fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
@@ -79,6 +97,12 @@ fn check_drop(
         dropped => shown(&list(dropped.iter().map(Text::as_str))),
     };
     findings.violation(path().field("drop"), observed, "ALL", FIX_DROP);
+    let kept = RUNTIME_DEFAULTS
+        .iter()
+        .filter(|it| !dropped.iter().any(|dropped| dropped.as_str() == **it));
+    for it in kept {
+        findings.about(*it);
+    }
 }
 
 fn check_add(
@@ -92,13 +116,16 @@ fn check_add(
     if excess().next().is_none() {
         return;
     }
-    let excess = list(excess());
+    let names = list(excess());
     findings.violation(
         path().field("add"),
-        shown(&excess),
+        shown(&names),
         format!("none but {}", allowed.join(", ")),
-        format!("remove {excess} from capabilities.add"),
+        format!("remove {names} from capabilities.add"),
     );
+    for it in excess() {
+        findings.about(it);
+    }
 }
 
 fn list<'t>(names: impl Iterator<Item = &'t str>) -> String {

@@ -13,7 +13,8 @@ pub(super) mod seccomp_profile;
 
 use portcullis_api::PodSecurityLevel;
 
-use super::Context;
+use super::{Context, Findings};
+use crate::object::SecurityContext;
 use crate::path::FieldPath;
 use crate::subject::ContainerRef;
 use crate::verdict::Observed;
@@ -41,6 +42,22 @@ fn pod_field(context: &Context<'_, '_>, field: &'static str) -> FieldPath {
         .subject
         .pod_spec_path()
         .fields(&["securityContext", field])
+}
+
+/// Says of the pod's violation recorded last that it is also one of each container that inherits it: no container is the
+/// worse when the pod's field goes.
+fn inherit(
+    context: &Context<'_, '_>,
+    fields: &[&'static str],
+    inherits: impl Fn(&SecurityContext<'_>) -> bool,
+    findings: &mut Findings<'_>,
+) {
+    for it in context.subject.containers() {
+        if inherits(&it.container.security_context) {
+            let path = context.subject.container_path(&it).field("securityContext");
+            findings.inherited_at(path.fields(fields));
+        }
+    }
 }
 
 /// A value that is no secret.

@@ -8,7 +8,7 @@
 
 use portcullis_api::{PodSecurityLevel, RuleId};
 
-use super::{container_field, level, pod_field, shown};
+use super::{container_field, inherit, level, pod_field, shown};
 use crate::object::SecurityContext;
 use crate::rules::{Context, Findings, Rule, Section, Severities};
 use crate::subject::ContainerRef;
@@ -58,10 +58,17 @@ fn check_pod(
     if pod.run_as_non_root == Some(false) {
         let path = pod_field(context, "runAsNonRoot");
         findings.violation(path, shown("false"), "true", fix);
+        inherit(
+            context,
+            &["runAsNonRoot"],
+            |it| it.run_as_non_root.is_none(),
+            findings,
+        );
     }
     if pod.run_as_user == Some(0) {
         let path = pod_field(context, "runAsUser");
         findings.violation(path, shown("0"), "a user above 0", fix);
+        inherit(context, &["runAsUser"], |it| it.run_as_user.is_none(), findings);
     }
 }
 

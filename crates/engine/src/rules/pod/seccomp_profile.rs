@@ -7,7 +7,7 @@
 
 use portcullis_api::{PodSecurityLevel, RuleId};
 
-use super::{container_field, level, pod_field, shown};
+use super::{container_field, inherit, level, pod_field, shown};
 use crate::object::SecurityContext;
 use crate::rules::{Context, Findings, Rule, Section, Severities};
 use crate::verdict::Observed;
@@ -37,16 +37,24 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     if let Some(bad) = of_pod.filter(|it| !is_filter(it)) {
         let path = pod_field(context, "seccompProfile").field("type");
         findings.violation(path, shown(bad), REQUIRED, FIX);
+        findings.about(bad);
+        let inherits = |own: &SecurityContext<'_>| profile(own).is_none();
+        inherit(context, &["seccompProfile", "type"], inherits, findings);
     }
     for it in context.subject.containers() {
-        let observed = match profile(&it.container.security_context) {
+        let own = profile(&it.container.security_context);
+        let observed = match own {
             Some(own) if is_filter(own) => continue,
             Some(bad) => shown(bad),
             None if restricted && of_pod.is_none() => Observed::Unset("left to the kubelet"),
             None => continue,
         };
-        let path = container_field(context, &it, "seccompProfile").field("type");
-        findings.violation(path, observed, REQUIRED, FIX);
+        let path = container_field(context, &it, "seccompProfile");
+        findings.violation(path.field("type"), observed, REQUIRED, FIX);
+        // What is stated is worse than what is left to the kubelet, which may have a filter.
+        if let Some(bad) = own {
+            findings.about(bad);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Credentials on command lines: `--api-key=…`, `--requirepass …`, `curl -u user:…`, also inside the text of a shell.
 
+use std::collections::BTreeSet;
+
 use super::credentials::{self, anywhere};
 use super::names::{self, Strength};
 use crate::object::Container;
@@ -35,6 +37,7 @@ pub(super) fn leaks<'c>(container: &'c Container<'_>) -> Vec<Leak<'c>> {
             }));
         }
     }
+    let mut known: BTreeSet<(&str, usize)> = leaks.iter().map(|it| (it.field, it.index)).collect();
     let mut flag = None;
     for word in command_line(container) {
         if let Some(flag) = flag.take()
@@ -45,10 +48,9 @@ pub(super) fn leaks<'c>(container: &'c Container<'_>) -> Vec<Leak<'c>> {
             } else {
                 &container.command
             };
-            let is_known = leaks
-                .iter()
-                .any(|it| it.field == word.field && it.index == word.index);
-            if let (Some(element), false) = (list.get(word.index), is_known) {
+            if let Some(element) = list.get(word.index)
+                && known.insert((word.field, word.index))
+            {
                 let (field, index) = (word.field, word.index);
                 leaks.push(Leak {
                     field,
@@ -87,11 +89,11 @@ fn value_of(awaited: Awaited, word: &str) -> Option<&'static str> {
         return None;
     }
     match awaited {
-        Awaited::Credential(strength) => credentials::of_strength(strength, word),
+        Awaited::Credential(strength) => credentials::in_shell(strength, word),
         Awaited::UserAndPassword => {
             let (_, password) = word.split_once(':')?;
             // `-u 1000:1000` is a user and a group.
-            credentials::of_strength(Strength::Secret, password)
+            credentials::in_shell(Strength::Secret, password)
         }
     }
 }
@@ -108,6 +110,15 @@ mod tests {
         leaks(&container).iter().map(|it| it.index).collect()
     }
 
+    /// Were each compared with all before, this would take minutes.
+    #[test]
+    fn many_leaks_are_told_apart_by_a_look_up() {
+        let args: Vec<&str> = std::iter::repeat_n(["--password", "hunter2"], 150_000)
+            .flatten()
+            .collect();
+        assert_eq!(indices(&args).len(), 150_000);
+    }
+
     #[rstest]
     #[case(&["--api-key=abcdef012345"], &[0])]
     #[case(&["--requirepass", "hunter2"], &[1])]
@@ -119,6 +130,7 @@ mod tests {
     #[case(&["-c", "redis-cli -a \"$REDIS_PASSWORD\" --password ${PW}"], &[])]
     #[case(&["--password-file", "/run/pw", "--password", "--verbose"], &[])]
     #[case(&["-u", "1000:1000"], &[])]
+    #[case(&["-c", "app --password $pw"], &[])]
     #[case(&["--token-ttl", "3600", "--max-tokens", "100"], &[])]
     fn flags(#[case] args: &[&str], #[case] expected: &[usize]) {
         assert_eq!(indices(args), expected, "{args:?}");

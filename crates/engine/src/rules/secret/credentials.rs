@@ -2,6 +2,7 @@
 
 use super::names::{self, Strength};
 use super::shapes;
+use crate::environment::GAP;
 
 const BY_NAME: &str = "a literal credential";
 
@@ -33,8 +34,22 @@ pub(super) fn of_strength(strength: Strength, value: &str) -> Option<&'static st
     is_credential.then_some(BY_NAME)
 }
 
+/// As [`of_strength`], for a word that a shell may read first: there `$name` is a variable.
+pub(super) fn in_shell(strength: Strength, value: &str) -> Option<&'static str> {
+    of_strength(strength, value).filter(|_| !is_of_shell(value))
+}
+
+fn is_of_shell(value: &str) -> bool {
+    value.starts_with("$(") || value.starts_with('`') || value.strip_prefix('$').is_some_and(is_identifier)
+}
+
+fn is_identifier(text: &str) -> bool {
+    text.starts_with(|it: char| it.is_ascii_alphabetic() || it == '_')
+        && text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_')
+}
+
 /// What a text of any name holds, if it holds a credential.
-pub(super) fn anywhere(text: &str) -> Option<&'static str> {
+pub(in crate::rules) fn anywhere(text: &str) -> Option<&'static str> {
     shapes::find(text)
         .or_else(|| has_password_in_url(text).then_some(IN_URL))
         .or_else(|| has_password_pair(text).then_some(IN_PAIRS))
@@ -51,7 +66,7 @@ fn has_password_in_url(text: &str) -> bool {
             .rsplit_once('@')
             .and_then(|(user_info, _)| user_info.split_once(':'))
             .map(|(_, password)| password);
-        password.is_some_and(|it| !it.is_empty() && !is_reference(it))
+        password.is_some_and(|it| !it.is_empty() && !is_reference(it) && !is_of_shell(it))
     })
 }
 
@@ -65,7 +80,7 @@ fn has_password_pair(text: &str) -> bool {
         // A name with brackets or a path is an expression of some script, no parameter.
         let is_name = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'_' | b'-' | b'.');
         let strength = || names::strength(name).filter(|it| *it >= Strength::Secret);
-        name.bytes().all(is_name) && strength().and_then(|it| of_strength(it, value)).is_some()
+        name.bytes().all(is_name) && strength().and_then(|it| in_shell(it, value)).is_some()
     })
 }
 
@@ -77,6 +92,20 @@ fn is_secret(value: &str) -> bool {
         && !is_number(value)
         && !is_uuid(value)
         && !is_object(value)
+        && !is_address(value)
+        && !is_header(value)
+}
+
+/// Where a token is fetched, without anything that could be one.
+fn is_address(value: &str) -> bool {
+    value.contains("://") && !value.contains(['@', '?', '#']) && !value.contains(char::is_whitespace)
+}
+
+/// `X-CSRF-Token`: the header that carries one.
+fn is_header(value: &str) -> bool {
+    value
+        .strip_prefix("X-")
+        .is_some_and(|it| it.bytes().all(|it| it.is_ascii_alphabetic() || it == b'-'))
 }
 
 /// `namespace/name`: flags of controllers name Secrets so.
@@ -112,16 +141,47 @@ fn is_reference(value: &str) -> bool {
         "sha512:",
     ];
     let value = value.trim();
-    value.contains("$(")
-        || value.contains("${")
+    value.contains(GAP)
+        || has_reference(value)
         || value.contains("{{")
-        || value.starts_with(['$', '`', '/', '~', '<', '{'])
+        || value.starts_with(['<', '{'])
         || value.starts_with("%(")
-        || value.starts_with("./")
-        || value.starts_with("../")
+        || is_path(value)
         || value.get(1..3) == Some(":\\")
         || value.bytes().all(|it| matches!(it, b'*'))
         || STORES.iter().any(|it| value.starts_with(it))
+}
+
+/// Whether a value holds `$(NAME)` or `${NAME}`, with a default or not.
+fn has_reference(value: &str) -> bool {
+    [("$(", ')'), ("${", '}')].iter().any(|(open, close)| {
+        let Some((inner, _)) = value.split_once(open).and_then(|(_, it)| it.split_once(*close)) else {
+            return false;
+        };
+        let name = inner.split_once(':').map_or(inner, |(name, _)| name);
+        is_name(name)
+    })
+}
+
+/// Names of variables, also with dots and dashes, which Kubernetes allows.
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|it| it.is_ascii_alphanumeric() || matches!(it, b'_' | b'-' | b'.'))
+}
+
+/// Whether a value looks like a path: base64 may begin with a slash, too.
+fn is_path(value: &str) -> bool {
+    let is_drawn = |it: &str| {
+        it.len() >= 16
+            && it.bytes().any(|it| it.is_ascii_digit())
+            && it.bytes().any(|it| it.is_ascii_lowercase())
+            && it.bytes().any(|it| it.is_ascii_uppercase())
+    };
+    ["/", "~/", "./", "../"].iter().any(|it| value.starts_with(it))
+        && !value.ends_with('=')
+        && !value.split('/').any(is_drawn)
 }
 
 fn is_bool(value: &str) -> bool {
@@ -169,6 +229,11 @@ mod tests {
     #[case("DB_PASSWORD", "12345", BY_NAME)]
     #[case("JWT_SECRET", "changeme", BY_NAME)]
     #[case("API_KEY", "0123456789abcdef", BY_NAME)]
+    #[case("DB_PASSWORD", "/9x7Kq2mZp0aWv3bTn5c==", BY_NAME)]
+    #[case("DB_PASSWORD", "$ecret123", BY_NAME)]
+    #[case("DB_PASSWORD", "pa$(ss", BY_NAME)]
+    #[case("DB_PASSWORD", "~hunter2", BY_NAME)]
+    #[case("AUTH_TOKEN", "https://example.com/?code=abcdef", BY_NAME)]
     #[case("STRIPE_KEY", "rk0123456789abcdef", BY_NAME)]
     #[case("DATABASE_URL", "postgresql+asyncpg://app:hunter2@db:5432/app", IN_URL)]
     #[case("REDIS_URL", "redis://:hunter2@redis:6379/0", IN_URL)]
@@ -186,6 +251,9 @@ mod tests {
     #[case("DB_PASSWORD", "${PG}")]
     #[case("DB_PASSWORD", "{{ .Values.password }}")]
     #[case("DB_PASSWORD", "/run/secrets/pw")]
+    #[case("DB_PASSWORD", "${PG:-none}")]
+    #[case("AZURE_TOKEN", "https://login.example.com/oauth2/token")]
+    #[case("CSRF_TOKEN", "X-CSRF-Token")]
     #[case("REQUIRE_PASSWORD", "true")]
     #[case("AUTH_TOKEN", "3600")]
     #[case("AUTH_TOKEN", "15m")]

@@ -75,6 +75,7 @@ fn check_key(
         required,
         remedies::set_key(context, it, key),
     );
+    findings.about(format!("{} {key}", it.secret));
     findings.rests_on(FactKey::Secret(it.secret.to_owned()));
 }
 
@@ -84,6 +85,6 @@ fn is_credential(context: &Context<'_, '_>, it: &Use<'_, '_>, key: &str) -> bool
         Keys::Variable { name, .. } => name,
         Keys::Files(_) | Keys::AllFiles | Keys::AllVariables => key,
     };
-    let mut entries = entries::all(context).iter();
-    names::strength(variable).is_some() || entries.any(|entry| entry.secret == it.secret && entry.key == key)
+    let mut entries = entries::of_secret(context, it.secret);
+    names::strength(variable).is_some() || entries.any(|entry| entry.key == key)
 }

@@ -1,16 +1,18 @@
 //! No credential stands in plain text.
 //!
-//! Reads: `env[].value`, `command`, `args`, annotations of object and pods, and the texts of ConfigMaps that reach
-//! variables. A credential is recognised by the name (declared in the policy, or credential-like), by its own form, as
+//! Reads: `env[].value` as written and expanded, `fieldRef`, `command`, `args`, annotations of object and pods, and the
+//! texts of ConfigMaps that reach variables. A credential is recognised by the name (declared in the policy, or credential-like), by its own form, as
 //! a password in a URL or in a connection string. A value that is overridden by a later one still stands in the object.
 //! Source: S0-13, S0-19, S0-22, S0-50, S0-68, S0-88, S1-05, S1-06, S1-07, S1-09, S1-76, S2-49, S2-52, S2-53, S4-13,
 //! S4-19, S4-32.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashSet};
 
 use portcullis_api::RuleId;
 
-use super::{commands, credentials, entries};
+use super::{commands, credentials, entries, names};
+use crate::environment::{Environment, Value, Variable};
 use crate::facts::{Fact, FactKey};
 use crate::object::{EnvFrom, EnvVar, Metadata};
 use crate::path::FieldPath;
@@ -35,9 +37,12 @@ const REQUIRED: &str = "a reference to a Secret";
 
 fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     let mut unknown = BTreeSet::new();
+    let metadata = context.subject.pod().map(|(metadata, _)| metadata);
     for it in context.subject.containers() {
+        let environment = Environment::new(it.container, metadata, context.facts);
         for (index, variable) in it.container.env.iter().enumerate() {
-            check_variable(context, &it, index, variable, &mut unknown, findings);
+            check_variable(context, &it, index, variable, &environment, findings);
+            check_config_map_key(context, &it, index, variable, &mut unknown, findings);
         }
         for (index, source) in it.container.env_from.iter().enumerate() {
             check_source(context, &it, index, source, &mut unknown, findings);
@@ -52,10 +57,82 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
 }
 
 fn declares(context: &Context<'_, '_>, name: &str) -> bool {
-    entries::all(context).iter().any(|it| it.is_named(name))
+    entries::named(context, name).next().is_some()
 }
 
-fn check_variable(
+fn check_variable<'e, 'a>(
+    context: &Context<'_, '_>,
+    it: &ContainerRef<'_, '_>,
+    index: usize,
+    variable: &'e EnvVar<'a>,
+    environment: &Environment<'e, 'a>,
+    findings: &mut Findings<'_>,
+) {
+    let Some((what, value)) = literal(context, index, variable, environment) else {
+        return;
+    };
+    let name = variable.name.as_str();
+    let path = context.subject.env_path(it, index, variable);
+    let is_field = variable.value_from.is_some();
+    let (path, replaced) = match is_field {
+        true => (path.fields(&["valueFrom", "fieldRef"]), "fieldRef"),
+        false => (path, "value"),
+    };
+    let observed = Observed::withheld(what, &value);
+    findings.violation(path, observed, REQUIRED, fix_variable(context, name, replaced));
+}
+
+/// What credential an entry of `env` holds in plain text, by itself or with the literals that it refers to; and the
+/// text.
+fn literal<'e, 'a>(
+    context: &Context<'_, '_>,
+    index: usize,
+    variable: &'e EnvVar<'a>,
+    environment: &Environment<'e, 'a>,
+) -> Option<(&'static str, Cow<'e, str>)> {
+    let name = variable.name.as_str();
+    let judged = |text: Cow<'e, str>| {
+        let what = credentials::named(name, &text, declares(context, name))?;
+        Some((what, text))
+    };
+    let written = variable.value.as_deref().unwrap_or_default();
+    let source = variable.value_from.as_ref();
+    if let Some(found) = judged(Cow::Borrowed(written)) {
+        return Some(found);
+    }
+    if !written.contains("$(") && source.is_none_or(|it| it.field_ref.is_none()) {
+        return None;
+    }
+    match environment.entry(index, variable)? {
+        Value::Text(text) => judged(text),
+        Value::Partial { text, .. } => judged(Cow::Owned(text)),
+        Value::TooLong if declares(context, name) || names::strength(name).is_some() => {
+            Some(("more than is expanded", Cow::Borrowed(written)))
+        }
+        Value::Secret(_) | Value::Hidden | Value::TooLong | Value::Unknown { .. } => None,
+    }
+}
+
+/// The declared variables that take effect and of which this rule says that they are in plain text, or that it cannot
+/// know.
+pub(super) fn declared<'s>(context: &Context<'s, '_>) -> HashSet<Cow<'s, str>> {
+    let metadata = context.subject.pod().map(|(metadata, _)| metadata);
+    let mut found = HashSet::new();
+    for it in context.subject.containers() {
+        let environment = Environment::new(it.container, metadata, context.facts);
+        let variables = environment.variables(|name| declares(context, name)).into_iter();
+        let is_literal = |it: &Variable<'_>| match &it.value {
+            Value::Text(text) => credentials::named(&it.name, text, true).is_some(),
+            Value::Partial { text, .. } => credentials::named(&it.name, text, true).is_some(),
+            Value::Unknown { .. } | Value::TooLong => true,
+            Value::Secret(_) | Value::Hidden => false,
+        };
+        found.extend(variables.filter(is_literal).map(|it| it.name));
+    }
+    found
+}
+
+fn check_config_map_key(
     context: &Context<'_, '_>,
     it: &ContainerRef<'_, '_>,
     index: usize,
@@ -65,12 +142,6 @@ fn check_variable(
 ) {
     let path = || context.subject.env_path(it, index, variable);
     let name = variable.name.as_str();
-    if let Some(value) = variable.value.as_deref().filter(|it| !it.is_empty())
-        && let Some(what) = credentials::named(name, value, declares(context, name))
-    {
-        let observed = Observed::withheld(what, value);
-        findings.violation(path(), observed, REQUIRED, fix_variable(context, name, "value"));
-    }
     let source = variable.value_from.as_ref();
     let Some(reference) = source.and_then(|it| it.config_map_key_ref.as_ref()) else {
         return;
@@ -128,6 +199,7 @@ fn check_source(
                 required,
                 fix_variable(context, &name, "the ConfigMap's key"),
             );
+            findings.about(format!("{} {name}", reference.name));
             findings.rests_on(fact());
         }
     }
@@ -164,9 +236,8 @@ fn check_annotations(metadata: &Metadata<'_>, base: FieldPath, findings: &mut Fi
 
 /// Names the declared Secret, or one after the object and the variable.
 fn fix_variable(context: &Context<'_, '_>, name: &str, replaced: &str) -> String {
-    let entry = entries::all(context).iter().find(|it| it.is_named(name));
-    let (secret, key) = match entry {
-        Some(it) => (it.secret.clone(), it.key.clone()),
+    let (secret, key) = match entries::named(context, name).next() {
+        Some((_, it)) => (it.secret.clone(), it.key.clone()),
         None => {
             let secret = context.subject.name();
             let key = name.to_ascii_lowercase().replace('_', "-");

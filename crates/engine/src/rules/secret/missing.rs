@@ -5,16 +5,17 @@
 //! Source: S0-13, S0-19, S0-44, S1-08, S1-16, S1-18, S1-19, S1-25, S1-41, S1-58, S1-74, S1-76, S1-77, S1-78, S2-49,
 //! S4-30.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use portcullis_api::RuleId;
 
-use super::credentials;
-use super::entries;
+use super::entries::{self, Override, Wiring};
+use super::literal;
 use super::remedies;
 use super::uses::{Keys, Use, uses};
 use crate::facts::{Fact, FactKey};
-use crate::object::PodSpec;
 use crate::policy::CompiledEntry;
 use crate::rules::{Context, Findings, Rule, Section, Severities};
 use crate::verdict::Observed;
@@ -57,11 +58,17 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
             report_absent(context, it, &command, findings);
         }
     }
-    for entry in entries::all(context)
-        .iter()
-        .filter(|it| entries::concerns(context, it))
-    {
-        check_entry(context, entry, spec, findings);
+    if entries::all(context).is_empty() {
+        return;
+    }
+    let misdirected = check_references(context, findings);
+    let wiring = Wiring::new(context, spec);
+    let literals = LazyCell::new(|| literals(context));
+    let is_literal = |name: &str| literals.contains(name);
+    for (index, entry) in entries::all(context).iter().enumerate() {
+        if entries::is_needed(context, entry) && !misdirected.contains(&index) {
+            check_entry(context, &wiring, index, entry, &is_literal, findings);
+        }
     }
 }
 
@@ -83,91 +90,131 @@ fn report_absent(context: &Context<'_, '_>, it: &Use<'_, '_>, command: &str, fin
         required,
         command,
     );
+    for key in it.keys.named() {
+        findings.about(format!("{} {key}", it.secret));
+    }
+    findings.about(it.secret);
     findings.rests_on(FactKey::Secret(it.secret.to_owned()));
 }
 
 /// An absent Secret behind `optional` is legal, but then a declared credential may be absent.
 fn check_optional(context: &Context<'_, '_>, it: &Use<'_, '_>, findings: &mut Findings<'_>) {
     let is_declared = |entry: &&CompiledEntry| {
-        let is_same = entry.secret == it.secret && it.keys.include(&entry.key);
+        let is_same = it.keys.include(&entry.key);
         let is_its_name = !matches!(it.keys, Keys::Variable { name, .. } if !entry.is_named(name));
         is_same && is_its_name && entries::concerns(context, entry)
     };
-    if let Some(entry) = entries::all(context).iter().find(is_declared) {
+    if let Some(entry) = entries::of_secret(context, it.secret).find(is_declared) {
         findings.violation(
             it.path(context.subject).field("optional"),
             Observed::Shown("true".to_owned()),
             format!("false, as the policy declares secret entry {}", entry.name),
             "remove optional",
         );
+        findings.about(entry.name.as_str());
     }
 }
 
 fn check_entry(
     context: &Context<'_, '_>,
+    wiring: &Wiring<'_, '_>,
+    index: usize,
     entry: &CompiledEntry,
-    spec: &PodSpec<'_>,
+    is_literal: &dyn Fn(&str) -> bool,
     findings: &mut Findings<'_>,
 ) {
-    let is_misdirected = check_references(context, entry, findings);
-    if is_misdirected || !entries::is_needed(context, entry) {
+    let mut overrides = Vec::new();
+    if wiring.fulfils(index, entry, &mut overrides) {
         return;
     }
-    let is_fulfilled =
-        entries::candidates(context, entry).any(|it| entries::is_fulfilled_by(entry, it.container, spec));
-    if !is_fulfilled && !has_literal(context, entry) {
+    let mut names = std::iter::once(&entry.env).chain(&entry.aliases);
+    if names.any(|it| is_literal(it)) {
+        return;
+    }
+    if overrides.is_empty() {
         report_unwired(context, entry, findings);
+    }
+    for it in &overrides {
+        report_override(context, entry, it, findings);
     }
 }
 
-/// References under the entry's names that lead elsewhere; whether there are any.
-fn check_references(context: &Context<'_, '_>, entry: &CompiledEntry, findings: &mut Findings<'_>) -> bool {
-    let mut found = false;
+/// References under names of entries that lead elsewhere; the indices of these entries.
+fn check_references(context: &Context<'_, '_>, findings: &mut Findings<'_>) -> HashSet<usize> {
+    let mut misdirected = HashSet::new();
     for it in context.subject.containers() {
-        for (index, variable) in it
-            .container
-            .env
-            .iter()
-            .enumerate()
-            .filter(|(_, it)| entry.is_named(&it.name))
-        {
+        for (index, variable) in it.container.env.iter().enumerate() {
             let source = variable.value_from.as_ref();
             let Some(reference) = source.and_then(|it| it.secret_key_ref.as_ref()) else {
                 continue;
             };
             let (secret, key) = (reference.name.as_str(), reference.key.as_str());
+            let entries =
+                || entries::named(context, &variable.name).filter(|(_, it)| entries::concerns(context, it));
             // Two entries may share a variable's name, such as one for each component.
-            let is_declared = entries::all(context).iter().any(|it| {
-                it.is_named(&variable.name)
-                    && it.secret == secret
-                    && it.key == key
-                    && entries::concerns(context, it)
-            });
-            if is_declared {
+            if entries().any(|(_, it)| it.secret == secret && it.key == key) {
                 continue;
             }
-            found = true;
-            let path = context.subject.env_path(&it, index, variable);
-            findings.violation(
-                path.fields(&["valueFrom", "secretKeyRef"]),
-                Observed::Shown(format!("key `{key}` of Secret {secret}")),
-                format!("key `{}` of Secret {}", entry.key, entry.secret),
-                format!("refer to {{name: {}, key: {}}}", entry.secret, entry.key),
-            );
+            for (place, entry) in entries() {
+                misdirected.insert(place);
+                let path = context.subject.env_path(&it, index, variable);
+                findings.violation(
+                    path.fields(&["valueFrom", "secretKeyRef"]),
+                    Observed::Shown(format!("key `{key}` of Secret {secret}")),
+                    format!("key `{}` of Secret {}", entry.key, entry.secret),
+                    format!("refer to {{name: {}, key: {}}}", entry.secret, entry.key),
+                );
+                findings.about(format!("{secret} {key}"));
+            }
         }
     }
-    found
+    misdirected
 }
 
-/// Whether the entry's names hold something that `secret/literal` speaks of: a literal, or a ConfigMap's text.
-fn has_literal(context: &Context<'_, '_>, entry: &CompiledEntry) -> bool {
-    let mut variables = context.subject.containers().flat_map(|it| &it.container.env);
-    variables.any(|it| {
-        let value = it.value.as_ref().map_or("", |it| it.as_str());
-        let source = it.value_from.as_ref();
-        let is_config = source.is_some_and(|it| it.config_map_key_ref.is_some());
-        entry.is_named(&it.name) && (is_config || credentials::named(&it.name, value, true).is_some())
-    })
+/// The declared variables that are left to `secret/literal`: those that it reports at least as severely.
+fn literals<'s>(context: &Context<'s, '_>) -> HashSet<Cow<'s, str>> {
+    let severity = |rule| context.policy.severity(rule);
+    if severity(RuleId::SecretLiteral) < severity(RuleId::SecretMissing) {
+        return HashSet::new();
+    }
+    literal::declared(context)
+}
+
+fn report_override(
+    context: &Context<'_, '_>,
+    entry: &CompiledEntry,
+    it: &Override<'_, '_>,
+    findings: &mut Findings<'_>,
+) {
+    let path = context.subject.container_path(&it.container);
+    let path = path.field("envFrom").item(it.index, None);
+    let Some(source) = it.container.container.env_from.get(it.index) else {
+        return;
+    };
+    let (path, object, fact) = match (&source.secret_ref, &source.config_map_ref) {
+        (Some(reference), _) => (
+            path.field("secretRef"),
+            format!("Secret {}", reference.name),
+            FactKey::Secret(reference.name.to_string()),
+        ),
+        (None, Some(reference)) => (
+            path.field("configMapRef"),
+            format!("ConfigMap {}", reference.name),
+            FactKey::ConfigMap(reference.name.to_string()),
+        ),
+        (None, None) => return,
+    };
+    findings.violation(
+        path,
+        Observed::Shown(format!(
+            "key `{}` of {object}, which wins as the later source",
+            it.key
+        )),
+        format!("key `{}` of Secret {}", entry.key, entry.secret),
+        format!("move Secret {} to the end of envFrom", entry.secret),
+    );
+    findings.about(format!("{object} {}", it.key));
+    findings.rests_on(fact);
 }
 
 fn report_unwired(context: &Context<'_, '_>, entry: &CompiledEntry, findings: &mut Findings<'_>) {
@@ -192,4 +239,5 @@ fn report_unwired(context: &Context<'_, '_>, entry: &CompiledEntry, findings: &m
         ),
         fix,
     );
+    findings.about(entry.name.as_str());
 }

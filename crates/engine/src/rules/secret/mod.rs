@@ -1,12 +1,12 @@
 //! `secret/*`: credentials and where they come from.
 
 mod commands;
-mod credentials;
+pub(super) mod credentials;
 mod entries;
 pub(super) mod key_missing;
 pub(super) mod literal;
 pub(super) mod missing;
-mod names;
+pub(super) mod names;
 mod remedies;
 mod shapes;
 mod uses;

@@ -2,7 +2,7 @@
 
 /// How surely a name says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Strength {
+pub(in crate::rules) enum Strength {
     /// Some key: `STRIPE_KEY`, but also `SORT_KEY`; only a value that looks random is one.
     Key,
     /// A secret or token: `JWT_SECRET`, `AUTH_TOKEN`, `API_KEY`.
@@ -97,7 +97,7 @@ const QUALIFIERS: &[&str] = &[
 ];
 
 /// What `name` says, judged by its last word: `API_KEY` is a credential, `API_KEY_HEADER` is none.
-pub(super) fn strength(name: &str) -> Option<Strength> {
+pub(in crate::rules) fn strength(name: &str) -> Option<Strength> {
     let mut words = words_from_end(name);
     let mut last = words.next()?;
     while is_one_of(last, QUALIFIERS) || last.bytes().all(|it| it.is_ascii_digit()) {

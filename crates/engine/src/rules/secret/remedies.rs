@@ -127,9 +127,8 @@ fn can_be_drawn(context: &Context<'_, '_>, it: &Use<'_, '_>, key: &str) -> bool 
     if !is_webhook && words.any(|it| PROVIDERS.contains(&it)) {
         return false;
     }
-    let mut entries = entries::all(context).iter();
-    names::strength(variable) == Some(Strength::Secret)
-        || entries.any(|entry| entry.secret == it.secret && entry.key == key)
+    let mut entries = entries::of_secret(context, it.secret);
+    names::strength(variable) == Some(Strength::Secret) || entries.any(|entry| entry.key == key)
 }
 
 /// Whether a name can stand in a command as it is. The object is judged before the API server validated it.

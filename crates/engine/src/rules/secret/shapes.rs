@@ -10,13 +10,18 @@ pub(super) fn find(text: &str) -> Option<&'static str> {
     }
     let bytes = text.as_bytes();
     let mut before = b' ';
+    let mut web_token = WebToken::default();
     for (at, byte) in bytes.iter().enumerate() {
         // Each begins a word of its own; most bytes are passed over here.
         if !before.is_ascii_alphanumeric()
             && matches!(byte, b's' | b'A' | b'x' | b'h' | b'd' | b'g' | b'e' | b'-')
-            && let Some(found) = bytes.get(at..).and_then(begins)
         {
-            return Some(found);
+            if let Some(found) = bytes.get(at..).and_then(begins) {
+                return Some(found);
+            }
+            if *byte == b'e' && web_token.begins_at(bytes, at) {
+                return Some("a JSON Web Token");
+            }
         }
         before = *byte;
     }
@@ -25,9 +30,6 @@ pub(super) fn find(text: &str) -> Option<&'static str> {
 
 /// No form asks for a longer run. Nothing looks further, so that a text of nothing but candidates stays linear.
 const ENOUGH: usize = 64;
-
-/// Longest header and payload of a JSON Web Token that are looked at, in bytes.
-const LONGEST_PART: usize = 2048;
 
 fn begins(bytes: &[u8]) -> Option<&'static str> {
     let after = |prefix: &str| bytes.strip_prefix(prefix.as_bytes());
@@ -71,9 +73,6 @@ fn begins(bytes: &[u8]) -> Option<&'static str> {
     if has("AIza", 35) {
         return Some("a Google API key");
     }
-    if after("eyJ").is_some_and(is_web_token) {
-        return Some("a JSON Web Token");
-    }
     if after("-----BEGIN ").is_some_and(is_private_key) {
         return Some("a private key");
     }
@@ -88,21 +87,38 @@ fn run(bytes: &[u8], is_part: impl Fn(u8) -> bool) -> usize {
     bytes.iter().take(ENOUGH).take_while(|it| is_part(**it)).count()
 }
 
-/// Header, payload and signature in base64url, after the header's `eyJ`.
-fn is_web_token(rest: &[u8]) -> bool {
-    after_part(rest)
-        .and_then(after_part)
-        .is_some_and(|signature| run(signature, is_token) >= 16)
+/// Looks for header, payload and signature in base64url. A run of letters that holds many candidates, as `-eyJ-eyJ`,
+/// ends for all of them at the same place: what follows it is looked at once.
+#[derive(Default)]
+struct WebToken {
+    /// Where the run of the last candidate ends.
+    end: usize,
+    /// Whether payload and signature follow there.
+    goes_on: bool,
 }
 
-/// What follows a part and its dot.
-fn after_part(bytes: &[u8]) -> Option<&[u8]> {
-    let end = bytes
-        .iter()
-        .take(LONGEST_PART)
-        .position(|it| !is_token(*it))
-        .filter(|end| *end >= 8)?;
-    bytes.get(end..)?.strip_prefix(b".")
+impl WebToken {
+    fn begins_at(&mut self, bytes: &[u8], at: usize) -> bool {
+        let Some(header) = bytes.get(at..).and_then(|it| it.strip_prefix(b"eyJ")) else {
+            return false;
+        };
+        let start = bytes.len() - header.len();
+        if start > self.end {
+            self.end = start + part(header);
+            let payload = bytes.get(self.end..).and_then(|it| it.strip_prefix(b"."));
+            self.goes_on = payload.is_some_and(|it| {
+                let length = part(it);
+                let signature = it.get(length..).and_then(|it| it.strip_prefix(b"."));
+                length >= 8 && signature.is_some_and(|it| run(it, is_token) >= 16)
+            });
+        }
+        self.goes_on && self.end - start >= 8
+    }
+}
+
+/// Length of the part that `bytes` begins with.
+fn part(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|it| is_token(**it)).count()
 }
 
 fn is_private_key(rest: &[u8]) -> bool {
@@ -128,6 +144,13 @@ mod tests {
     #[case(["-----BEGIN RSA PRIV", "ATE KEY-----\nMIIE"], "a private key")]
     fn provider_shapes(#[case] parts: [&str; 2], #[case] expected: &str) {
         assert_eq!(find(&parts.concat()), Some(expected));
+    }
+
+    /// Were each candidate followed to the end of its run, this would take minutes.
+    #[test]
+    fn many_candidates_in_one_run_are_followed_once() {
+        assert_eq!(find(&"-eyJ".repeat(256 * 1024)), None);
+        assert_eq!(find(&"-eyJabcdefgh.".repeat(80 * 1024)), None);
     }
 
     #[rstest]

@@ -1,0 +1,258 @@
+//! What an object had before warns and no longer denies, and nothing else does: each case is judged as an update of a
+//! Deployment, and as a Pod that the old Deployment owns.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+#[expect(dead_code, reason = "these tests write their objects themselves")]
+mod random;
+
+use std::sync::Arc;
+
+use portcullis_api::Enforcement;
+use portcullis_engine::{
+    Decision, Fact, FactKey, Facts, KeyFact, SecretFact, Subject, Verdict, evaluate, references, select,
+};
+use proptest::prelude::*;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+const BASELINE: &str = "podSecurity: {level: Baseline}";
+const RESTRICTED: &str = "podSecurity: {level: Restricted}";
+const SECRETS: &str = "secrets: {}";
+const ENTRIES: &str = "
+    components: [{name: api, role: HttpService, selector: {matchLabels: {app: api}}}]
+    secrets: {entries: [
+      {name: a, env: A, components: [api], secretRef: {name: here, key: key}},
+      {name: b, env: B, components: [api], secretRef: {name: here, key: key}}]}";
+const CORS: &str = "http: {cors: {allowedOrigins: ['https://a.example.com']}}";
+const CORS_ENV: &str = "
+    components: [{name: api, role: HttpService, selector: {matchLabels: {app: api}}}]
+    http: {cors: {env: CORS_ORIGINS}}";
+
+/// The only container, with these fields.
+fn api(fields: &str) -> String {
+    format!("containers: [{{name: api, {fields}}}]")
+}
+
+fn read(yaml: &str) -> Value {
+    serde_saphyr::from_str(yaml).expect("the case is YAML")
+}
+
+fn judge(policy: &str, kind: &str, spec: &str) -> Verdict {
+    let policy = random::policy("test", &read(policy));
+    let metadata = json!({"name": "api", "namespace": "agents", "labels": {"app": "api"}});
+    let spec = read(spec);
+    let object = match kind {
+        "Pod" => json!({"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec}),
+        _ => json!({
+            "apiVersion": "apps/v1", "kind": kind, "metadata": metadata,
+            "spec": {"template": {"metadata": metadata, "spec": spec}},
+        }),
+    };
+    let json = object.to_string();
+    let subject = Subject::from_json(&json, "agents").expect("object is readable");
+    let facts = facts(&subject);
+    let governing = select([&policy], &subject, None, &facts);
+    evaluate(&governing, &subject, &facts, Enforcement::Deny)
+}
+
+/// Secret `here` has the keys `key` and `other`; whatever else is referred to is absent.
+fn facts(subject: &Subject<'_>) -> Facts {
+    let mut facts = Facts::default();
+    for key in references(subject) {
+        match key {
+            FactKey::Secret(name) => drop(facts.secrets.insert(name, Fact::Absent)),
+            FactKey::ConfigMap(name) => drop(facts.config_maps.insert(name, Fact::Absent)),
+        }
+    }
+    let keys = ["key", "other"].map(|it| (it.to_owned(), KeyFact { empty: false }));
+    let here = SecretFact { keys: keys.into() };
+    facts.secrets.insert("here".into(), Fact::Known(Arc::new(here)));
+    facts
+}
+
+/// The verdict on `new`, of `kind`, as the Deployment `old` was there before.
+fn ratcheted(policy: &str, old: &str, kind: &str, new: &str) -> Verdict {
+    let old = judge(policy, "Deployment", old);
+    assert_eq!(
+        old.decision(),
+        Decision::Deny,
+        "the old object is no good: {old:#?}"
+    );
+    let mut verdict = judge(policy, kind, new);
+    assert_eq!(
+        verdict.decision(),
+        Decision::Deny,
+        "the new object is no good: {verdict:#?}"
+    );
+    verdict.ratchet(&old);
+    verdict
+}
+
+const ADD: &str = "securityContext: {capabilities: {add: [NET_RAW]}}";
+const ADD_MORE: &str = "securityContext: {capabilities: {add: [NET_RAW, SYS_ADMIN]}}";
+
+#[rstest]
+#[case::a_capability_more(BASELINE, api(ADD), api(ADD_MORE))]
+#[case::another_capability(
+    BASELINE,
+    api(ADD),
+    api("securityContext: {capabilities: {add: [SYS_ADMIN]}}")
+)]
+#[case::dropping_less(
+    RESTRICTED,
+    api("securityContext: {capabilities: {drop: [NET_RAW, CHOWN]}}"),
+    api("securityContext: {capabilities: {drop: [CHOWN]}}")
+)]
+#[case::no_profile_becomes_unconfined(
+    RESTRICTED,
+    api("image: a"),
+    api("securityContext: {seccompProfile: {type: Unconfined}}")
+)]
+#[case::a_host_namespace_more(
+    BASELINE,
+    format!("hostNetwork: true\n{}", api("image: a")),
+    format!("hostNetwork: true\nhostPID: true\n{}", api("image: a"))
+)]
+#[case::a_container_more(BASELINE,
+    "containers: [{name: api, securityContext: {privileged: true}}]".to_owned(),
+    "containers: [{name: api, securityContext: {privileged: true}}, {name: b, securityContext: {privileged: true}}]".to_owned()
+)]
+#[case::a_container_says_itself_what_the_pod_said_and_it_did_not(
+    RESTRICTED,
+    format!("securityContext: {{runAsNonRoot: false}}\n{}", api("securityContext: {runAsNonRoot: true}")),
+    api("securityContext: {runAsNonRoot: false}")
+)]
+#[case::everybody_instead_of_subdomains(
+    CORS,
+    api("env: [{name: CORS_ORIGINS, value: 'https://*.corp.example'}]"),
+    api("env: [{name: CORS_ORIGINS, value: '*'}]")
+)]
+#[case::an_origin_more(
+    CORS,
+    api("env: [{name: CORS_ORIGINS, value: 'https://b.example.com'}]"),
+    api("env: [{name: CORS_ORIGINS, value: 'https://b.example.com,https://c.example.com'}]")
+)]
+#[case::an_entry_more_is_unwired(
+    ENTRIES,
+    api("env: [{name: A, valueFrom: {secretKeyRef: {name: here, key: key}}}]"),
+    api("env: [{name: PORT, value: '1'}]")
+)]
+#[case::another_missing_secret_under_the_same_variable(
+    SECRETS,
+    api("env: [{name: A, valueFrom: {secretKeyRef: {name: no1, key: key}}}]"),
+    api("env: [{name: A, valueFrom: {secretKeyRef: {name: no2, key: key}}}]")
+)]
+#[case::another_missing_key_of_the_same_secret(
+    SECRETS,
+    api("env: [{name: A, valueFrom: {secretKeyRef: {name: here, key: no1}}}]"),
+    api("env: [{name: A, valueFrom: {secretKeyRef: {name: here, key: no2}}}]")
+)]
+#[case::another_missing_secret_in_the_same_source(
+    SECRETS,
+    api("envFrom: [{secretRef: {name: no1}}]"),
+    api("envFrom: [{secretRef: {name: no2}}]")
+)]
+#[case::a_changed_literal(
+    SECRETS,
+    api("args: [--password=x7Kq2mZp]"),
+    api("args: [--password=y8Lr3nAq]")
+)]
+fn what_is_worse_than_before_is_denied(
+    #[case] policy: &str,
+    #[case] old: String,
+    #[case] new: String,
+    #[values("Deployment", "Pod")] kind: &str,
+) {
+    let verdict = ratcheted(policy, &old, kind, &new);
+    assert_eq!(verdict.decision(), Decision::Deny, "{verdict:#?}");
+}
+
+#[rstest]
+#[case::a_capability_less(BASELINE, api(ADD_MORE), api(ADD))]
+#[case::dropping_more(
+    RESTRICTED,
+    api("image: a"),
+    api("securityContext: {capabilities: {drop: [NET_RAW]}}")
+)]
+#[case::unset_stays_unset(RESTRICTED, api("image: a"), api("image: b"))]
+#[case::unset_in_a_renamed_image_with_a_new_order_of_containers(
+    RESTRICTED,
+    "containers: [{name: api}, {name: b}]".to_owned(),
+    "containers: [{name: b}, {name: api}]".to_owned()
+)]
+#[case::the_pod_no_longer_says_what_a_container_inherited(
+    RESTRICTED,
+    format!("securityContext: {{runAsNonRoot: false}}\n{}", api("image: a")),
+    api("image: a")
+)]
+#[case::a_container_says_itself_what_it_inherited(
+    RESTRICTED,
+    format!("securityContext: {{runAsNonRoot: true, runAsUser: 0}}\n{}", api("image: a")),
+    format!("securityContext: {{runAsNonRoot: true}}\n{}", api("securityContext: {runAsUser: 0}"))
+)]
+#[case::the_pod_is_no_longer_unconfined(
+    RESTRICTED,
+    format!("securityContext: {{seccompProfile: {{type: Unconfined}}}}\n{}", api("image: a")),
+    api("image: a")
+)]
+#[case::an_origin_less(
+    CORS,
+    api("env: [{name: CORS_ORIGINS, value: 'https://b.example.com,https://c.example.com'}]"),
+    api("env: [{name: CORS_ORIGINS, value: 'https://b.example.com'}]")
+)]
+#[case::an_entry_less_is_unwired(
+    ENTRIES,
+    api("env: [{name: PORT, value: '1'}]"),
+    api("env: [{name: A, valueFrom: {secretKeyRef: {name: here, key: key}}}]")
+)]
+#[case::an_unwired_entry_beside_a_sidecar(
+    ENTRIES,
+    api("env: [{name: PORT, value: '1'}]"),
+    "containers: [{name: api, env: [{name: PORT, value: '1'}]}, {name: istio-proxy}]".to_owned()
+)]
+#[case::an_unset_variable_beside_a_sidecar(
+    CORS_ENV,
+    api("image: a"),
+    "containers: [{name: istio-proxy}, {name: api, image: a}]".to_owned()
+)]
+#[case::a_variable_before_the_one_that_refers_to_nothing(
+    SECRETS,
+    api("env: [{name: A, valueFrom: {secretKeyRef: {name: no1, key: key}}}]"),
+    api("env: [{name: PORT, value: '1'}, {name: A, valueFrom: {secretKeyRef: {name: no1, key: key}}}]")
+)]
+#[case::a_source_before_the_missing_one(
+    SECRETS,
+    api("envFrom: [{secretRef: {name: no1}}]"),
+    api("envFrom: [{secretRef: {name: here}}, {secretRef: {name: no1}}]")
+)]
+#[case::an_argument_before_the_literal(
+    SECRETS,
+    api("args: [--password=x7Kq2mZp]"),
+    api("args: [--verbose, --password=x7Kq2mZp]")
+)]
+fn what_is_no_worse_than_before_warns(
+    #[case] policy: &str,
+    #[case] old: String,
+    #[case] new: String,
+    #[values("Deployment", "Pod")] kind: &str,
+) {
+    let verdict = ratcheted(policy, &old, kind, &new);
+    assert_eq!(verdict.decision(), Decision::Warn, "{verdict:#?}");
+}
+
+proptest! {
+    #![proptest_config(random::config())]
+
+    #[test]
+    fn what_did_not_change_is_not_denied(object in random::workload(), level in random::level()) {
+        let policy = random::full_policy(level, &[]);
+        let json = object.to_string();
+        let subject = Subject::from_json(&json, "agents").expect("object is readable");
+        let facts = facts(&subject);
+        let governing = select([&policy], &subject, None, &facts);
+        let before = evaluate(&governing, &subject, &facts, Enforcement::Deny);
+        let mut verdict = before.clone();
+        verdict.ratchet(&before);
+        prop_assert!(verdict.decision() <= Decision::Warn, "{verdict:#?}");
+    }
+}
