@@ -194,17 +194,17 @@ fn judge_workload(
 ) {
     let mut subject = subject(kind, object, namespace);
     let mut facts = Facts::default();
-    leading
-        .context
-        .watched
-        .fill(namespace, references(&subject), &mut facts);
     let governing = select(policies.iter().map(AsRef::as_ref), &subject, None, &facts);
     if governing.is_empty() {
         tally.unmatched += 1;
         return;
     }
-    // A template is judged as if its pods had been admitted.
+    // A template is judged as if its pods had been admitted; that may add references.
     mutation::apply(&governing, &mut subject, Scope::All);
+    leading
+        .context
+        .watched
+        .fill(namespace, references(&subject), &mut facts);
     // The cluster's brake stops denials, not what is counted.
     let verdict = evaluate(&governing, &subject, &facts, Enforcement::Deny);
     tally.count(&governing, &verdict);

@@ -56,7 +56,7 @@ pub async fn validate(context: &Context, request: Request<'_>, body: &[u8], dead
     };
     let mut verdict = case.judge();
     let deciding = verdict.deciding_facts();
-    if is_refused(&verdict) && !deciding.is_empty() {
+    if !deciding.is_empty() {
         facts::look_up(context, how, &deciding, &mut case.facts).await;
         verdict = case.judge();
     }

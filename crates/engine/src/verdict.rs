@@ -255,19 +255,21 @@ impl Verdict {
         }
     }
 
-    /// The facts that a refusal would rest on: of denying violations, and unknown ones.
+    /// The facts that are to be looked up live before the verdict is given: what a denial would rest on, and what is
+    /// unknown where the author would be refused or told that it could not be judged.
     #[must_use]
     pub fn deciding_facts(&self) -> BTreeSet<FactKey> {
         let broken = self
             .violations
             .iter()
-            .filter(|it| it.effective_severity() == Severity::Deny);
-        let unknown = self.unknowns.iter().map(|it| &it.fact);
-        broken
-            .filter_map(|it| it.fact.as_ref())
-            .chain(unknown)
-            .cloned()
-            .collect()
+            .filter(|it| it.effective_severity() == Severity::Deny)
+            .filter_map(|it| it.fact.as_ref());
+        let unknown = self
+            .unknowns
+            .iter()
+            .filter(|it| it.severity >= Severity::Warn)
+            .map(|it| &it.fact);
+        broken.chain(unknown).cloned().collect()
     }
 
     /// Lowers what `before` had too, for each policy that demands it now: such a violation warns and no longer denies,
