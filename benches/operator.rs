@@ -13,7 +13,7 @@ use kube::Client;
 use serde_json::json;
 
 use client::Request;
-use cluster::Operator;
+use cluster::{Access, Operator};
 
 /// Namespaces with a policy each.
 const TENANTS: usize = 1_000;
@@ -32,11 +32,10 @@ async fn main() -> anyhow::Result<()> {
     let client = Client::try_default().await?;
     let options = cluster::options(&client).await?;
     let memory = memory(&client, &options).await?;
-    let authority = cluster::authority(&client).await?;
-    let path = cluster::path(&client).await?;
+    let access = Access::read(&client, &options).await?;
     let mut starts = Vec::new();
     for _ in 0..STARTS {
-        starts.push(start(&options, &authority, &path)?);
+        starts.push(start(&options, &access)?);
     }
     let start = process::median(&starts)?;
     println!("start with {TENANTS} policies: {start:.0} ms");
@@ -56,12 +55,12 @@ async fn memory(client: &Client, options: &[String]) -> anyhow::Result<serde_jso
 
     cluster::govern(client, [mix::NAMESPACE.to_owned()]).await?;
     cluster::wait_enforced(client, 1).await?;
-    let target = operator.webhook(&cluster::authority(client).await?)?;
-    let path = cluster::path(client).await?;
+    let access = Access::read(client, options).await?;
+    let target = operator.webhook(&access)?;
     let reviews = mix::reviews()?;
     let requests: Vec<_> = reviews
         .iter()
-        .map(|it| Request::new(&path, it.kind, &it.body))
+        .map(|it| Request::new(&access.path, it.kind, &it.body))
         .collect();
     let cpu = operator.cpu_time()?;
     target.load(&requests, REVIEWS)?;
@@ -85,11 +84,11 @@ async fn memory(client: &Client, options: &[String]) -> anyhow::Result<serde_jso
 
 /// B6: milliseconds from exec to the first refusal by the policy of one namespace; it can only come once all policies
 /// have been read.
-fn start(options: &[String], authority: &str, path: &str) -> anyhow::Result<f64> {
-    let request = cluster::violating(&tenant(TENANTS), path)?;
+fn start(options: &[String], access: &Access) -> anyhow::Result<f64> {
+    let request = cluster::violating(&tenant(TENANTS), &access.path)?;
     let started = Instant::now();
     let operator = Operator::start(options)?;
-    let target = operator.webhook(authority)?;
+    let target = operator.webhook(access)?;
     Operator::wait_refused(&target, &request)?;
     let took = started.elapsed();
     operator.stop()?;

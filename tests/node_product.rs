@@ -94,10 +94,23 @@ fn helm_test_sees_a_bad_workload_refused_and_leaves_nothing() -> Result<()> {
 fn warn_admits_with_the_violations_as_warnings() -> Result<()> {
     let node = node()?;
     node.govern("warned", &policy("warned", "Warn"))?;
+    // Until the operator reads the namespace's Secrets, it says that it cannot judge them.
+    wait_secrets(node, "warned", "SecretMissing=2")?;
     let output = node.kubectl_printed("apply -f -", &bad_deployment("warned"))?;
     ensure!(output.success, "admitted");
     insta::assert_snapshot!("warnings", output.err);
     Ok(())
+}
+
+/// Waits until the status says this of the policy's Secrets: the reason of Ready and how many are missing.
+fn wait_secrets(node: &Node, namespace: &str, expected: &str) -> Result<()> {
+    let path = r#"{.status.conditions[?(@.type=="Ready")].reason}={.status.secrets.missing}"#;
+    let get = format!("get securitypolicies.portcullis.dev magsag -n {namespace} -o jsonpath={path}");
+    eventually(Duration::from_secs(10), || {
+        let status = node.kubectl(&get)?;
+        ensure!(status == expected, "{status}");
+        Ok(())
+    })
 }
 
 #[test]
@@ -166,17 +179,7 @@ fn r31_kubectl_debug_with_root_is_refused() -> Result<()> {
 fn a_secret_created_after_the_policy_turns_its_status() -> Result<()> {
     let node = node()?;
     node.govern("waiting", &policy("waiting", "Deny"))?;
-    let ready = || {
-        let path = r#"{.status.conditions[?(@.type=="Ready")].reason}={.status.secrets.missing}"#;
-        node.kubectl(&format!(
-            "get securitypolicies.portcullis.dev magsag -n waiting -o jsonpath={path}"
-        ))
-    };
-    eventually(Duration::from_secs(10), || {
-        let status = ready()?;
-        ensure!(status == "SecretMissing=2", "{status}");
-        Ok(())
-    })?;
+    wait_secrets(node, "waiting", "SecretMissing=2")?;
     node.kubectl("create secret generic magsag -n waiting --from-literal=api-key=0123456789abcdef")?;
     node.kubectl("create secret generic magsag-worker -n waiting --from-literal=model-key=0123456789abcdef")?;
     node.kubectl("wait securitypolicies.portcullis.dev/magsag -n waiting --for=condition=Ready --timeout=5s")

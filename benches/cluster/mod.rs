@@ -118,9 +118,7 @@ pub fn violating(namespace: &str, path: &str) -> anyhow::Result<Request> {
     let body = pod
         .body
         .replace(
-            &json!({"namespace": mix::NAMESPACE})
-                .to_string()
-                .replace(['{', '}'], ""),
+            &format!(r#""namespace":"{}""#, mix::NAMESPACE),
             &format!(r#""namespace":"{namespace}""#),
         )
         .replace(r#""runAsNonRoot":true"#, r#""runAsNonRoot":false"#);
@@ -191,9 +189,9 @@ impl Operator {
         eventually(attempt)
     }
 
-    /// Its webhook, trusted by `authority`.
-    pub fn webhook(&self, authority: &str) -> anyhow::Result<Target> {
-        Target::new(self.port, authority)
+    /// Its webhook.
+    pub fn webhook(&self, access: &Access) -> anyhow::Result<Target> {
+        Target::new(self.port, &access.authority)
     }
 
     /// Waits until a connection is accepted and the policy behind `request` refuses it.
@@ -227,29 +225,33 @@ impl Drop for Operator {
     }
 }
 
-/// The authority by which the webhook is trusted.
-pub async fn authority(client: &Client) -> anyhow::Result<String> {
-    kept(client, "ca.crt").await
+/// What it takes to call the webhook: only the API server knows the path.
+#[derive(Debug)]
+pub struct Access {
+    /// The authorities by which it is trusted, in PEM.
+    pub authority: String,
+    /// Path of the webhook that judges.
+    pub path: String,
 }
 
-/// The path of the webhook that judges, which only the API server knows.
-pub async fn path(client: &Client) -> anyhow::Result<String> {
-    Ok(format!("/validate/{}", kept(client, "token").await?))
-}
-
-/// One key of the Secret in which the operator keeps what it is called by.
-async fn kept(client: &Client, key: &str) -> anyhow::Result<String> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
-    let mut data = secrets
-        .get("portcullis-webhook-tls")
-        .await?
-        .data
-        .unwrap_or_default();
-    Ok(String::from_utf8(
-        data.remove(key)
-            .with_context(|| format!("the Secret has {key}"))?
-            .0,
-    )?)
+impl Access {
+    /// Reads it from the Secret in which an operator with these options keeps it.
+    pub async fn read(client: &Client, options: &[String]) -> anyhow::Result<Self> {
+        let name = options.iter().find_map(|it| it.strip_prefix("--tls-secret="));
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
+        let secret = secrets.get(name.context("the options name the Secret")?).await?;
+        let mut data = secret.data.unwrap_or_default();
+        let mut text = |key| -> anyhow::Result<String> {
+            let value = data
+                .remove(key)
+                .with_context(|| format!("the Secret has {key}"))?;
+            Ok(String::from_utf8(value.0)?)
+        };
+        Ok(Self {
+            authority: text("ca.crt")?,
+            path: format!("/validate/{}", text("token")?),
+        })
+    }
 }
 
 /// The options of the chart's Deployment but for its ports.
