@@ -94,6 +94,7 @@ fn r01_with_every_replica_gone_drained_pods_come_back_and_root_is_refused() -> R
 #[test]
 fn r12_a_deleted_webhook_configuration_is_put_back() -> Result<()> {
     let (_turn, node) = turn()?;
+    node.govern("restored", &policy("restored"))?;
     let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
     node.kubectl(&format!("delete {configurations} zz-portcullis"))?;
     eventually(Duration::from_secs(10), || {

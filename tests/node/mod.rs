@@ -83,13 +83,24 @@ impl Node {
         self.wait_enforced(namespace)
     }
 
-    /// Waits until the policies of the namespace are enforced.
+    /// Waits until the policies of the namespace are enforced. Their conditions alone may stem from an operator that was
+    /// there before, so the webhook configuration has to list the namespace too.
     pub fn wait_enforced(&self, namespace: &str) -> Result<()> {
         let resource = "securitypolicies.portcullis.dev --all";
         self.kubectl(&format!(
             "wait {resource} --for=condition=Enforced --timeout=60s -n {namespace}"
-        ))
-        .map(drop)
+        ))?;
+        eventually(Duration::from_secs(30), || {
+            let selectors = self.kubectl(
+                "get validatingwebhookconfiguration zz-portcullis -o jsonpath={.webhooks[*].namespaceSelector}",
+            )?;
+            let quoted = format!("\"{namespace}\"");
+            ensure!(
+                selectors.contains(&quoted),
+                "{namespace} is not listed: {selectors}"
+            );
+            Ok(())
+        })
     }
 
     /// Whether a pod with these labels (as JSON) gets a connection to `address`.
