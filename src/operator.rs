@@ -10,14 +10,14 @@ use axum_server::Handle;
 use clap::Args;
 use futures::FutureExt;
 use futures::future::FusedFuture;
-use kube::Client;
+use kube::{Client, Config};
 use portcullis_engine::policy::EXEMPT_NAMESPACES;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
 use crate::controller;
-use crate::facts::{self, Ceiling, Policies, Watched};
+use crate::facts::{self, Ceiling, Connections, Policies, Watched};
 use crate::metrics::Metrics;
 use crate::webhook::{self, Limits, Readiness, Served, Trust};
 
@@ -149,6 +149,8 @@ pub struct OperatorArgs {
 pub struct Context {
     /// Client of the API server.
     pub client: Client,
+    /// Connections for the watches of namespaces.
+    pub connections: Arc<Connections>,
     /// The options.
     pub args: Arc<OperatorArgs>,
     /// The policies of all namespaces, compiled.
@@ -176,13 +178,13 @@ impl fmt::Debug for Context {
 /// # Errors
 /// When the API server's address is not known, a port is taken, or a part that must not end ends.
 pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
-    let client = Client::try_default()
+    let config = Config::infer()
         .await
         .context("the cluster's address is not known")?;
     let webhook = webhook::listen(args.webhook_port)?;
     let probes = webhook::listen(args.metrics_port)?;
     let (trusted, trust) = watch::channel(None);
-    let context = context(client, args, trust)?;
+    let context = context(config, args, trust)?;
 
     let (policies_listed, policies) = watch::channel(false);
     let (ceiling_listed, ceiling) = watch::channel(false);
@@ -256,14 +258,15 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
 }
 
 fn context(
-    client: Client,
+    config: Config,
     args: OperatorArgs,
     trust: watch::Receiver<Option<Trust>>,
 ) -> anyhow::Result<Context> {
     let exempt = EXEMPT_NAMESPACES.iter().map(|it| (*it).to_owned());
     let exempt = exempt.chain([args.namespace.clone()]).collect();
     Ok(Context {
-        client,
+        connections: Arc::new(Connections::to(&config)?),
+        client: Client::try_from(config)?,
         policies: Arc::new(Policies::new(exempt)),
         watched: Arc::default(),
         ceiling: Arc::default(),

@@ -21,9 +21,10 @@ use hyper_util::rt::TokioTimer;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
+use kube::core::DeserializeGuard;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
 use kube::{Client, Resource};
-use portcullis::facts::{Policies, watch_namespaces};
+use portcullis::facts::{Connections, Policies, watch_namespaces};
 use portcullis::metrics::Metrics;
 use portcullis::operator::{Context, OperatorArgs};
 use portcullis::webhook::{self, Limits, Served, Token, Trust};
@@ -152,14 +153,19 @@ struct Options {
 /// The operator's context with the mix' policy and facts in memory.
 async fn context() -> anyhow::Result<Context> {
     let policies = Policies::new(Vec::new());
-    policies.apply(&Arc::new(mix::policy()?));
+    policies.apply(&DeserializeGuard(Ok(mix::policy()?)));
     let token = Token::parse(TOKEN).context("the token has the form of one")?;
     let trust = Trust {
         ca_bundle: Vec::new(),
         token,
     };
+    let client = Client::new(cluster(), mix::NAMESPACE);
     let context = Context {
-        client: Client::new(cluster(), mix::NAMESPACE),
+        connections: Arc::new(Connections::new({
+            let client = client.clone();
+            move || client.clone()
+        })),
+        client,
         args: Arc::new(Options::try_parse_from(["bench"])?.args),
         policies: Arc::new(policies),
         watched: Arc::default(),

@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::Api;
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{self, Action, ReconcileRequest, applier, trigger_owners, trigger_self};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -30,6 +30,9 @@ use crate::metrics::Reconciled;
 
 /// Policies that are reconciled at the same time.
 const PARALLEL: u16 = 8;
+
+/// Objects that are listed at a time: a page is held as a whole.
+const PAGE: u32 = 100;
 
 /// Changes within this time lead to one reconciliation.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -103,11 +106,14 @@ fn queue(
     let client = &leading.context.client;
     let (store, writer) = reflector::store();
     let policies: Api<DeserializeGuard<SecurityPolicy>> = Api::all(client.clone());
-    let policies = watcher(policies, watcher::Config::default()).default_backoff();
+    let pages = watcher::Config::default().page_size(PAGE);
+    let policies = watcher(policies, pages.clone()).default_backoff();
     let policies = readable(Arc::clone(leading), policies);
+    // Many times the size of the policy itself, and kept with it.
+    let policies = policies.modify(|it| it.metadata.managed_fields = None);
     let policies = policies.reflect(writer).touched_objects();
-    let generated = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
-    let generated = watcher(Api::<NetworkPolicy>::all(client.clone()), generated);
+    let generated = pages.labels(&format!("{MANAGED_BY}={MANAGER}"));
+    let generated = watcher(Api::<PartialObjectMeta<NetworkPolicy>>::all(client.clone()), generated);
     let generated = generated.default_backoff().touched_objects();
     let requests = stream::unfold(requested, async |mut requested| {
         requested.recv().await.map(|name| (name, requested))

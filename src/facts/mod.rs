@@ -2,6 +2,7 @@
 //! them in memory; look-ups ask the API server.
 
 mod ceiling;
+mod connections;
 mod look_up;
 mod pods;
 mod policies;
@@ -10,6 +11,7 @@ mod watch;
 mod watched;
 
 pub use ceiling::Ceiling;
+pub use connections::Connections;
 pub use look_up::{LookUp, is_object_name, look_up};
 pub use pods::{Backends, pods_behind};
 pub use policies::{Known, Policies, cannot_be_read};

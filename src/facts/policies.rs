@@ -4,23 +4,40 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use kube::core::ObjectMeta;
-use kube::core::error_boundary::InvalidObject;
+use kube::Resource;
+use kube::core::{DeserializeGuard, ObjectMeta};
 use portcullis_api::SecurityPolicy;
 use portcullis_engine::policy::Finding;
 use portcullis_engine::{CompiledPolicy, InvalidPolicy};
 use tokio::sync::watch;
 
-/// One policy: as it was written, and as it is in force.
+/// One policy: what is in force of it, and what is wrong with what was written.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// The policy as it was written; `None` when it cannot be read.
-    pub policy: Option<Arc<SecurityPolicy>>,
+    /// The version that was written last; `None` when it cannot be read.
+    version: Option<Version>,
     /// Its last version that compiled; `None` when none did since the operator started.
     pub compiled: Option<Arc<CompiledPolicy>>,
     /// What is wrong with the version that was written last.
     pub invalid: Option<InvalidPolicy>,
 }
+
+impl Known {
+    /// Whether the two say the same, and the same compiled version is in force.
+    fn is_same(&self, other: &Self) -> bool {
+        let compiled = match (&self.compiled, &other.compiled) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        compiled && self.version == other.version && self.invalid == other.invalid
+    }
+}
+
+/// UID and generation, by which the API server says that nothing of the spec changed.
+type Version = (String, i64);
+
+/// A policy as the API server gives it; one that this version cannot read must not hide all the others.
+pub type Guarded = DeserializeGuard<SecurityPolicy>;
 
 type ByName = HashMap<String, Known>;
 
@@ -87,53 +104,49 @@ impl Policies {
         self.changed.subscribe()
     }
 
-    /// Takes in a policy that was created or changed. A version that does not compile leaves the one before in force. A
-    /// version that is known already is no change: most events tell of a written status, or come from a fresh list.
-    pub fn apply(&self, policy: &Arc<SecurityPolicy>) {
-        let Some((namespace, name)) = identity(&policy.metadata) else {
-            return;
-        };
+    /// What is to be known of a policy from now on, by namespace and name. A version that does not compile leaves the one
+    /// before in force, and so does one that this version of Portcullis cannot read, such as one with a rule of a later
+    /// version. A version that is known already is no change: most events tell of a written status.
+    pub fn known(&self, policy: &Guarded) -> Option<(String, String, Known)> {
+        let (namespace, name) = identity(policy.meta())?;
         let before = self.get(&namespace, &name);
-        let known = before.as_ref().and_then(|it| it.policy.as_ref());
-        if known.is_some_and(|it| is_same_version(it, policy)) {
-            return;
-        }
-        let (compiled, invalid) = match CompiledPolicy::try_from(&**policy) {
-            Ok(compiled) => (Some(Arc::new(compiled)), None),
-            Err(invalid) => (before.and_then(|it| it.compiled), Some(invalid)),
+        let in_force = |before: Option<Known>| before.and_then(|it| it.compiled);
+        let known = match &policy.0 {
+            Ok(policy) => {
+                let version = version(&policy.metadata);
+                if let Some(same) = before.clone().filter(|it| version.is_some() && it.version == version) {
+                    return Some((namespace, name, same));
+                }
+                let (compiled, invalid) = match CompiledPolicy::try_from(policy) {
+                    Ok(compiled) => (Some(Arc::new(compiled)), None),
+                    Err(invalid) => (in_force(before), Some(invalid)),
+                };
+                Known {
+                    version,
+                    compiled,
+                    invalid,
+                }
+            }
+            Err(unreadable) => Known {
+                version: None,
+                compiled: in_force(before),
+                invalid: Some(cannot_be_read(&unreadable.error)),
+            },
         };
-        let known = Known {
-            policy: Some(Arc::clone(policy)),
-            compiled,
-            invalid,
-        };
-        self.update(&namespace, |policies| {
-            policies.insert(name.clone(), known.clone());
-        });
+        Some((namespace, name, known))
     }
 
-    /// Takes in a policy that this version cannot read, such as one with a rule of a later version. The version before
-    /// stays in force.
-    pub fn apply_unreadable(&self, policy: &InvalidObject) {
-        let Some((namespace, name)) = identity(&policy.metadata) else {
+    /// Takes in a policy that was created or changed.
+    pub fn apply(&self, policy: &Guarded) {
+        let Some((namespace, name, known)) = self.known(policy) else {
             return;
         };
         let before = self.get(&namespace, &name);
-        let invalid = Some(cannot_be_read(&policy.error));
-        if before
-            .as_ref()
-            .is_some_and(|it| it.policy.is_none() && it.invalid == invalid)
-        {
-            return;
+        if before.is_none_or(|it| !it.is_same(&known)) {
+            self.update(&namespace, |policies| {
+                policies.insert(name.clone(), known.clone());
+            });
         }
-        let known = Known {
-            policy: None,
-            compiled: before.and_then(|it| it.compiled),
-            invalid,
-        };
-        self.update(&namespace, |policies| {
-            policies.insert(name.clone(), known.clone());
-        });
     }
 
     /// Forgets a policy that was deleted.
@@ -146,20 +159,15 @@ impl Policies {
         });
     }
 
-    /// Forgets the policies that are not among `present`, after a fresh list.
-    pub fn retain(&self, present: &BTreeSet<(String, String)>) {
-        let gone: Vec<(String, String)> = {
-            let index = self.by_namespace.load();
-            let known = index
-                .iter()
-                .flat_map(|(ns, it)| it.keys().map(move |name| (ns.clone(), name.clone())));
-            known.filter(|it| !present.contains(it)).collect()
-        };
-        for (namespace, name) in gone {
-            self.update(&namespace, |policies| {
-                policies.remove(&name);
-            });
+    /// Takes in a whole list, of what [`Policies::known`] gave; what is not in it is forgotten.
+    pub fn replace(&self, listed: impl IntoIterator<Item = (String, String, Known)>) {
+        let mut index: HashMap<String, ByName> = HashMap::new();
+        for (namespace, name, known) in listed {
+            index.entry(namespace).or_default().insert(name, known);
         }
+        let index = index.into_iter().map(|(name, it)| (name, Arc::new(it)));
+        self.by_namespace.store(Arc::new(index.collect()));
+        self.changed.send_modify(|count| *count += 1);
     }
 
     /// Copies one namespace's policies, never the whole cluster's, and puts the copy in force.
@@ -182,11 +190,8 @@ impl Policies {
     }
 }
 
-/// Whether the API server says that nothing of the spec changed.
-fn is_same_version(known: &SecurityPolicy, policy: &SecurityPolicy) -> bool {
-    let version = |it: &SecurityPolicy| it.metadata.uid.clone().zip(it.metadata.generation);
-    let known = version(known);
-    known.is_some() && known == version(policy)
+fn version(policy: &ObjectMeta) -> Option<Version> {
+    policy.uid.clone().zip(policy.generation)
 }
 
 fn identity(policy: &ObjectMeta) -> Option<(String, String)> {
@@ -208,11 +213,12 @@ pub fn cannot_be_read(error: &str) -> InvalidPolicy {
 
 #[cfg(test)]
 mod tests {
+    use kube::core::error_boundary::InvalidObject;
     use serde_json::json;
 
     use super::*;
 
-    fn policy(uid: &str, generation: i64, status: bool) -> Arc<SecurityPolicy> {
+    fn policy(uid: &str, generation: i64, status: bool) -> Guarded {
         let mut policy = json!({
             "apiVersion": "portcullis.dev/v1alpha1", "kind": "SecurityPolicy",
             "metadata": {"name": "magsag", "namespace": "agents", "uid": uid, "generation": generation},
@@ -221,7 +227,9 @@ mod tests {
         if status {
             policy["status"] = json!({"observedGeneration": generation});
         }
-        Arc::new(serde_json::from_value(policy).expect("policy has the shape of its type"))
+        DeserializeGuard(Ok(
+            serde_json::from_value(policy).expect("policy has the shape of its type")
+        ))
     }
 
     #[test]
@@ -229,11 +237,11 @@ mod tests {
         let policies = Policies::new(Vec::new());
         policies.apply(&policy("a", 1, false));
         let before = policies.in_force("agents");
-        let unreadable = InvalidObject {
+        let unreadable = DeserializeGuard(Err(InvalidObject {
             error: "unknown variant `pod/of-tomorrow`".to_owned(),
-            metadata: policy("a", 2, false).metadata.clone(),
-        };
-        policies.apply_unreadable(&unreadable);
+            metadata: policy("a", 2, false).meta().clone(),
+        }));
+        policies.apply(&unreadable);
         assert!(Arc::ptr_eq(&before[0], &policies.in_force("agents")[0]));
         assert_eq!(policies.counts(), (0, 1));
         let known = policies.get("agents", "magsag").and_then(|it| it.invalid);
@@ -249,7 +257,7 @@ mod tests {
     fn only_a_new_version_of_a_policy_is_compiled_and_told() {
         let policies = Policies::new(Vec::new());
         let mut changes = policies.subscribe();
-        let mut told = |next: &Arc<SecurityPolicy>| {
+        let mut told = |next: &Guarded| {
             changes.borrow_and_update();
             policies.apply(next);
             (
@@ -267,5 +275,16 @@ mod tests {
         );
         assert!(told(&policy("a", 2, true)).0, "its spec was changed");
         assert!(told(&policy("b", 2, true)).0, "it was deleted and created anew");
+    }
+
+    #[test]
+    fn a_fresh_list_forgets_what_is_not_in_it_and_compiles_nothing_anew() {
+        let policies = Policies::new(Vec::new());
+        policies.apply(&policy("a", 1, false));
+        let before = policies.in_force("agents");
+        policies.replace(policies.known(&policy("a", 1, true)));
+        assert!(Arc::ptr_eq(&before[0], &policies.in_force("agents")[0]));
+        policies.replace(None);
+        assert!(policies.governed().is_empty());
     }
 }

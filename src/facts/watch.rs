@@ -1,23 +1,22 @@
 //! The watches that keep policies, the ceiling, Secrets and ConfigMaps in memory. An expired or cut watch is begun anew
 //! by the watcher, with growing pauses; what was known stays in force meanwhile.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt};
-use portcullis_api::{Enforcement, SecurityPolicy};
+use portcullis_api::Enforcement;
 use tokio::sync::watch::Sender;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::policies::Policies;
+use super::policies::Guarded;
 use super::sources::{ConfigMapTexts, SecretKeys, Source};
 use super::watched::{Kept, Namespace, Shelf};
 use crate::error::describe;
@@ -28,6 +27,9 @@ const CEILING_KEY: &str = "enforcementCeiling";
 
 /// Objects of a namespace that are listed at a time.
 const PAGE: u32 = 25;
+
+/// Policies that are listed at a time: a page is held as a whole, with all that nobody reads of its objects' metadata.
+const POLICIES_PAGE: u32 = 100;
 
 /// Refusals in a row after which policies have no CustomResourceDefinition.
 const UNDEFINED_AFTER: u32 = 2;
@@ -41,7 +43,7 @@ pub async fn watch_policies(context: Context, listed: Sender<bool>) {
     loop {
         follow_policies(&context, &listed).await;
         // Without their definition there are no policies: what was known of them must govern nothing any more.
-        context.policies.retain(&BTreeSet::new());
+        context.policies.replace(None);
         context.metrics.api_available(false);
         listed.send_replace(true);
         tokio::time::sleep(UNDEFINED_RETRY).await;
@@ -53,25 +55,28 @@ pub async fn watch_policies(context: Context, listed: Sender<bool>) {
 /// The watch is begun anew then, with a list: a watch that went on would not tell of policies that were there before.
 async fn follow_policies(context: &Context, listed: &Sender<bool>) {
     let policies = &context.policies;
-    // One policy that cannot be read must not hide all the others.
-    let api: Api<DeserializeGuard<SecurityPolicy>> = Api::all(context.client.clone());
-    let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
-    let mut present = BTreeSet::new();
+    let api: Api<Guarded> = Api::all(context.client.clone());
+    let pages = watcher::Config::default().page_size(POLICIES_PAGE);
+    let mut events = pin!(watcher(api, pages).default_backoff());
+    let mut listed_now = Vec::new();
     let mut refusals = Refusals::default();
     while let Some(event) = events.next().await {
         let is_undefined = refusals.are_of_an_undefined_kind(&event);
         match event {
-            Ok(Event::Init) => present.clear(),
+            Ok(Event::Init) => listed_now.clear(),
             Ok(Event::InitApply(policy)) => {
-                present.insert((policy.namespace().unwrap_or_default(), policy.name_any()));
-                take_in(policies, policy);
+                warn_of_unreadable(&policy);
+                listed_now.extend(policies.known(&policy));
             }
             Ok(Event::InitDone) => {
-                policies.retain(&present);
+                policies.replace(std::mem::take(&mut listed_now));
                 context.metrics.api_available(true);
                 listed.send_replace(true);
             }
-            Ok(Event::Apply(policy)) => take_in(policies, policy),
+            Ok(Event::Apply(policy)) => {
+                warn_of_unreadable(&policy);
+                policies.apply(&policy);
+            }
             Ok(Event::Delete(policy)) => policies.delete(policy.meta()),
             Err(error) => {
                 warn!(error = describe(&error), "Failed to watch SecurityPolicies");
@@ -83,17 +88,13 @@ async fn follow_policies(context: &Context, listed: &Sender<bool>) {
     }
 }
 
-fn take_in(policies: &Policies, policy: DeserializeGuard<SecurityPolicy>) {
-    match policy.0 {
-        Ok(policy) => policies.apply(&Arc::new(policy)),
-        Err(unreadable) => {
-            let name = unreadable.metadata.name.as_deref();
-            warn!(
-                error = describe(&unreadable),
-                name, "Failed to read SecurityPolicy"
-            );
-            policies.apply_unreadable(&unreadable);
-        }
+fn warn_of_unreadable(policy: &Guarded) {
+    if let Err(unreadable) = &policy.0 {
+        let name = unreadable.metadata.name.as_deref();
+        warn!(
+            error = describe(unreadable),
+            name, "Failed to read SecurityPolicy"
+        );
     }
 }
 
@@ -267,12 +268,17 @@ async fn keep<K: Source>(context: Context, namespace: String, shelf: Arc<Shelf<K
 where
     K::Fact: PartialEq,
 {
-    let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
+    let connection = context.connections.share();
+    let api: Api<K> = Api::namespaced(connection.client.clone(), &namespace);
     // A page is held as a whole, and each object may have a MiB.
     let pages = watcher::Config::default().page_size(PAGE);
+    let mut turn = context.connections.turn().await;
     let mut events = pin!(watcher(api, pages).default_backoff());
     let mut listed = Kept::default();
     while let Some(event) = events.next().await {
+        if matches!(event, Ok(Event::InitDone) | Err(_)) {
+            drop(turn.take());
+        }
         let news = match event {
             Ok(Event::Init) => {
                 listed = Kept::default();
@@ -321,6 +327,8 @@ fn code(error: &watcher::Error) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_api::SecurityPolicy;
+
     use super::*;
 
     fn refused(code: u16) -> watcher::Result<Event<SecurityPolicy>> {

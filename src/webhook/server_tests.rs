@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::pem::PemObject;
 
 use super::*;
-use crate::facts::Policies;
+use crate::facts::{Connections, Policies};
 use crate::metrics::Metrics;
 use crate::operator::OperatorArgs;
 use crate::webhook::certificates::{Certificates, renew};
@@ -108,8 +108,10 @@ fn context() -> Result<Context> {
     };
     let matches =
         OperatorArgs::augment_args(clap::Command::new("operator")).try_get_matches_from(["operator"])?;
+    let config = Config::new("http://127.0.0.1:1".parse()?);
     Ok(Context {
-        client: Client::try_from(Config::new("http://127.0.0.1:1".parse()?))?,
+        connections: Arc::new(Connections::to(&config)?),
+        client: Client::try_from(config)?,
         args: Arc::new(OperatorArgs::from_arg_matches(&matches)?),
         policies: Arc::new(Policies::new(Vec::new())),
         watched: Arc::default(),
