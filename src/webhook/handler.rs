@@ -10,7 +10,8 @@ use portcullis_api::{RuleId, SecurityPolicy, Severity};
 use portcullis_engine::{CompiledPolicy, Decision};
 use tracing::{debug, error, info};
 
-use super::request::{BadRequest, Request, parse};
+use super::head::Head;
+use super::request::{BadRequest, Operation, Request, parse};
 use super::response::Answer;
 use super::{mutate, own_kinds, review};
 use crate::error::describe;
@@ -80,7 +81,43 @@ pub async fn answer(
         }
     };
     record(context, webhook, &what, &answer, started.elapsed());
-    answer.into_json(&uid).map_err(|error| {
+    write(answer, &uid)
+}
+
+/// Answers a review that has more bytes than `limit` and begins with `bytes`. An answer that is none, such as a status of
+/// HTTP, would admit the object unjudged wherever the entry's `failurePolicy` is Ignore, and it is the object's author who
+/// chooses its size: 1.4 MiB of `<` are stored and are 8.4 MiB in a review, which escapes them.
+///
+/// # Errors
+/// The status and the text of an HTTP answer, when the bytes do not say which question to answer.
+pub fn answer_too_large(
+    context: &Context,
+    webhook: Webhook,
+    bytes: &[u8],
+    limit: usize,
+) -> Result<Vec<u8>, (StatusCode, String)> {
+    let started = Instant::now();
+    let head = Head::read(bytes);
+    let Some(uid) = &head.uid else {
+        let text = format!("the body must have at most {limit} bytes");
+        return Err((StatusCode::PAYLOAD_TOO_LARGE, text));
+    };
+    let changes = !matches!(head.operation, Some(Operation::Delete | Operation::Connect));
+    // Of a namespace that nobody knows, anything could be refused.
+    let refuses =
+        |namespace: &String| webhook == Webhook::Policies || may_refuse(context, webhook, namespace);
+    let what = head.what();
+    let answer = match (changes, head.namespace.as_ref().is_none_or(refuses)) {
+        (false, _) => Answer::allowed(),
+        (true, true) => Answer::too_large(&what, limit),
+        (true, false) => Answer::too_large(&what, limit).tolerated(),
+    };
+    record(context, webhook, &what, &answer, started.elapsed());
+    write(answer, uid)
+}
+
+fn write(answer: Answer, uid: &str) -> Result<Vec<u8>, (StatusCode, String)> {
+    answer.into_json(uid).map_err(|error| {
         error!(error = describe(&error), "Failed to write answer");
         (
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -3,6 +3,7 @@
 mod certificate_store;
 mod certificates;
 mod handler;
+mod head;
 mod mutate;
 mod own_kinds;
 mod owner;

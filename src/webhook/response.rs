@@ -88,7 +88,19 @@ impl Answer {
         }
     }
 
-    /// The same with what failed as a warning, for where nothing that could have been found would have been refused.
+    /// Refused unread: a review has more than `limit` bytes. The status is the one of such a request to any server.
+    pub fn too_large(what: &str, limit: usize) -> Self {
+        let message = format!(
+            "{what} is too large to be judged: it must have at most {limit} bytes as JSON, together with what it was before; make it smaller"
+        );
+        Self {
+            decision: Decision::Deny,
+            refusal: Some(status(413, "RequestEntityTooLarge", message)),
+            ..Self::allowed()
+        }
+    }
+
+    /// The same with the reason as a warning, for where nothing that could have been found would have been refused.
     pub fn tolerated(self) -> Self {
         let message = self.refusal.and_then(|it| it.message).unwrap_or_default();
         Self {

@@ -23,10 +23,13 @@ use super::tls::{Served, server_config};
 use crate::error::describe;
 use crate::operator::Context;
 
+/// Bytes that are kept of a body that is too large: the API server writes fewer before the objects.
+const MAX_HEAD: usize = 64 * 1024;
+
 /// How much and how long a client may send.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Largest body in bytes.
+    /// Largest body in bytes; of a larger one only the head is kept.
     pub body: usize,
     /// Time for the TLS handshake.
     pub handshake: Duration,
@@ -136,7 +139,11 @@ async fn answer(app: &App, webhook: Webhook, token: &str, request: Request) -> R
         Ok(read) => read,
         Err(refusal) => return unread(refusal),
     };
-    match handler::answer(&app.context, webhook, &body).await {
+    let answer = match body {
+        Received::Whole(bytes) => handler::answer(&app.context, webhook, &bytes).await,
+        Received::TooLarge(head) => handler::answer_too_large(&app.context, webhook, &head, app.limits.body),
+    };
+    match answer {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Err(refusal) => refusal.into_response(),
     }
@@ -158,24 +165,29 @@ fn unread(refusal: impl IntoResponse) -> Response {
 
 type Refusal = (StatusCode, String);
 
-/// The body of a request, if it is JSON of a size and at a pace that are accepted, and its room, to be held as long.
-async fn read<'a>(request: Request, app: &'a App) -> Result<(Vec<u8>, SemaphorePermit<'a>), Refusal> {
+/// What is kept of a body.
+enum Received {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// Its first bytes, of more than are accepted.
+    TooLarge(Vec<u8>),
+}
+
+/// The body of a request, if it is JSON at a pace that is accepted, and its room, to be held as long.
+async fn read<'a>(request: Request, app: &'a App) -> Result<(Received, SemaphorePermit<'a>), Refusal> {
     let limits = app.limits;
     check_type(request.headers())?;
-    let too_large = || {
-        let text = format!("the body must have at most {} bytes", limits.body);
-        (StatusCode::PAYLOAD_TOO_LARGE, text)
-    };
-    let stated = content_length(request.headers());
-    if stated.is_some_and(|it| it > limits.body) {
-        return Err(too_large());
-    }
     // A body that does not state its size may be of any that is accepted.
-    let room = hold(app, stated.unwrap_or(limits.body)).await?;
-    let body = collect(request.into_body(), limits.body, stated.unwrap_or_default());
+    let stated = content_length(request.headers());
+    let kept = match stated {
+        Some(stated) if stated > limits.body => MAX_HEAD,
+        Some(stated) => stated,
+        None => limits.body,
+    };
+    let room = hold(app, kept).await?;
+    let body = collect(request.into_body(), kept, stated.unwrap_or_default());
     match tokio::time::timeout(limits.body_time, body).await {
-        Ok(Ok(Some(body))) => Ok((body, room)),
-        Ok(Ok(None)) => Err(too_large()),
+        Ok(Ok(body)) => Ok((body, room)),
         Ok(Err(error)) => Err((
             StatusCode::BAD_REQUEST,
             format!("the body broke off: {}", describe(&error)),
@@ -203,18 +215,24 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// `None` once there are more bytes than `limit`; no more than that is ever held.
-async fn collect(body: Body, limit: usize, expected: usize) -> Result<Option<Vec<u8>>, axum::Error> {
-    let mut collected = Vec::with_capacity(expected.min(limit));
+/// Keeps no more than `limit` bytes, and reads the rest all the same: while the API server is still writing it takes a
+/// closed connection for our outage, whatever was answered.
+async fn collect(body: Body, limit: usize, expected: usize) -> Result<Received, axum::Error> {
+    let mut kept = Vec::with_capacity(expected.min(limit));
+    let mut is_whole = true;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk: Bytes = chunk?;
-        if collected.len() + chunk.len() > limit {
-            return Ok(None);
-        }
-        collected.extend_from_slice(&chunk);
+        let room = limit - kept.len();
+        is_whole &= chunk.len() <= room;
+        kept.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
     }
-    Ok(Some(collected))
+    if is_whole {
+        return Ok(Received::Whole(kept));
+    }
+    kept.truncate(MAX_HEAD);
+    kept.shrink_to_fit();
+    Ok(Received::TooLarge(kept))
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {

@@ -8,11 +8,13 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::{Args, FromArgMatches};
 use jiff::Timestamp;
+use kube::core::DeserializeGuard;
 use kube::{Client, Config};
 use rstest::rstest;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::pem::PemObject;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::facts::{Connections, Policies};
@@ -109,11 +111,20 @@ fn context() -> Result<Context> {
     let matches =
         OperatorArgs::augment_args(clap::Command::new("operator")).try_get_matches_from(["operator"])?;
     let config = Config::new("http://127.0.0.1:1".parse()?);
+    let policies = Policies::new(Vec::new());
+    for (namespace, enforcement) in [("agents", "Deny"), ("adopting", "Warn")] {
+        policies.apply(&DeserializeGuard(Ok(serde_json::from_value(json!({
+            "apiVersion": "portcullis.dev/v1alpha1", "kind": "SecurityPolicy",
+            "metadata": {"name": "magsag", "namespace": namespace},
+            "spec": {"rulesVersion": "v1", "environment": "Production", "enforcement": enforcement,
+                "workloads": {"scope": "Namespace"}, "http": {}},
+        }))?)));
+    }
     Ok(Context {
         connections: Arc::new(Connections::to(&config)?),
         client: Client::try_from(config)?,
         args: Arc::new(OperatorArgs::from_arg_matches(&matches)?),
-        policies: Arc::new(Policies::new(Vec::new())),
+        policies: Arc::new(policies),
         watched: Arc::default(),
         ceiling: Arc::default(),
         metrics: Arc::new(Metrics::new()?),
@@ -229,41 +240,103 @@ async fn r24_get_is_refused() {
     assert_eq!(client(move |it| it.ask(request.as_bytes())).await.0, 405);
 }
 
+/// A review as the API server writes it, of an Ingress that takes it beyond 8 MiB.
+fn too_large(namespace: &str, operation: &str) -> String {
+    let path = "\\u003c".repeat(LIMITS.body / 6 + 1);
+    format!(
+        r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"42","kind":{{"group":"networking.k8s.io","version":"v1","kind":"Ingress"}},"resource":{{"group":"networking.k8s.io","version":"v1","resource":"ingresses"}},"name":"api","namespace":"{namespace}","operation":"{operation}","userInfo":{{"username":"alice"}},"object":{{"spec":{{"rules":[{{"http":{{"paths":[{{"path":"/{path}"}}]}}}}]}}}},"oldObject":null}}}}"#
+    )
+}
+
+const TOO_LARGE: &str = "Ingress agents/api is too large to be judged: it must have at most 8388608 bytes as JSON, together with what it was before; make it smaller";
+
+#[rstest]
+#[case::create("/validate", "agents", "CREATE", false, TOO_LARGE)]
+#[case::update("/mutate", "agents", "UPDATE", false, TOO_LARGE)]
+#[case::deletion("/validate", "agents", "DELETE", true, "")]
+#[case::where_nothing_is_refused(
+    "/validate",
+    "adopting",
+    "CREATE",
+    true,
+    "Ingress adopting/api is too large to be judged: it must have at most 8388608 bytes as JSON, together with what it was b…"
+)]
 #[tokio::test(flavor = "multi_thread")]
-async fn r21_a_body_that_states_more_than_8_mib_is_refused_before_it_is_sent() {
-    let head = format!(
-        "POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {}\r\n\r\n",
-        LIMITS.body + 1
-    );
-    let answer = client(move |it| it.ask(head.as_bytes())).await;
+async fn r21_a_review_of_more_than_8_mib_is_refused_unread_as_a_review(
+    #[case] path: &'static str,
+    #[case] namespace: &'static str,
+    #[case] operation: &'static str,
+    #[case] allowed: bool,
+    #[case] text: &str,
+) {
+    let (status, body) =
+        client(move |it| it.ask(&post(path, JSON, too_large(namespace, operation).as_bytes()))).await;
+    assert_eq!(status, 200, "{body}");
+    let review: Value = serde_json::from_str(&body).unwrap();
+    let response = &review["response"];
     assert_eq!(
-        answer,
-        (413, "the body must have at most 8388608 bytes".to_owned())
+        (&response["uid"], &response["allowed"]),
+        (&json!("42"), &json!(allowed)),
+        "{body}"
     );
+    let said = if allowed {
+        &response["warnings"][0]
+    } else {
+        &response["status"]["message"]
+    };
+    assert_eq!(said.as_str().unwrap_or_default(), text);
+    if !allowed {
+        assert_eq!(response["status"]["code"], 413);
+        assert_eq!(response["status"]["reason"], "RequestEntityTooLarge");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r21_a_body_that_grows_beyond_8_mib_is_cut_off() {
-    let status = client(|it| {
+async fn r21_a_body_of_more_than_8_mib_that_is_no_review_is_answered_with_413() {
+    let body = vec![b' '; LIMITS.body + 1];
+    let answer = client(move |it| it.ask(&post("/validate", JSON, &body)));
+    let text = "the body must have at most 8388608 bytes".to_owned();
+    assert_eq!(answer.await, (413, text));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r21_a_review_that_grows_beyond_8_mib_is_refused_as_a_review() {
+    let (status, body) = client(|it| {
         let mut connection = it.connect()?;
-        let head =
-            format!("POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n");
+        let head = format!(
+            "POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+        );
         write!(connection, "{head}{JSON}\r\n")?;
-        let mib = vec![b' '; 1024 * 1024];
-        // The server may close while we still send.
-        for _ in 0..9 {
-            let sent = write!(connection, "100000\r\n")
-                .and_then(|()| connection.write_all(&mib))
-                .and_then(|()| connection.write_all(b"\r\n"));
-            if sent.is_err() {
-                break;
-            }
+        for chunk in too_large("agents", "CREATE").as_bytes().chunks(1024 * 1024) {
+            write!(connection, "{:x}\r\n", chunk.len())?;
+            connection.write_all(chunk)?;
+            connection.write_all(b"\r\n")?;
         }
+        connection.write_all(b"0\r\n\r\n")?;
         answer_of(&mut connection)
     })
-    .await
-    .0;
-    assert_eq!(status, 413);
+    .await;
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains(TOO_LARGE), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r21_of_a_body_that_is_too_large_64_kib_are_held() {
+    let status = client(|it| {
+        // Together they state more than may be held of bodies that are accepted.
+        let head = format!(
+            "POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {}\r\n\r\n{{",
+            LIMITS.bodies
+        );
+        let mut large = [it.connect()?, it.connect()?, it.connect()?];
+        for connection in &mut large {
+            connection.write_all(head.as_bytes())?;
+            connection.flush()?;
+        }
+        std::thread::sleep(LIMITS.wait);
+        Ok(it.ask(&post("/validate", JSON, REVIEW.as_bytes()))?.0)
+    });
+    assert_eq!(status.await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
