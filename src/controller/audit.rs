@@ -4,23 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use kube::api::ListParams;
-use kube::core::Request;
 use portcullis_api::{Enforcement, Severity, WorkloadCounts};
 use portcullis_engine::mutation::{self, Scope};
 use portcullis_engine::object::Object;
-use portcullis_engine::{CompiledPolicy, Facts, PolicyName, Subject, Text, evaluate, references, select};
-use serde::Deserialize;
+use portcullis_engine::{
+    CompiledPolicy, Fact, Facts, Governing, Labels, PolicyName, Selection, Subject, Verdict, evaluate,
+    references, select,
+};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Leading;
 use crate::error::describe;
-use crate::facts::{Backends, pods_behind};
+use crate::facts::{
+    Backends, Backing, INGRESSES, Pages, WORKLOADS, is_made_by_controller, items, template_labels,
+};
 use crate::metrics::Reconciled;
-
-/// Objects that are listed at a time.
-const PAGE: u32 = 100;
 
 /// Changes within this time lead to one audit.
 const DEBOUNCE: Duration = Duration::from_secs(1);
@@ -34,42 +33,6 @@ const PER_NAMESPACE: Duration = Duration::from_secs(2);
 
 /// What the pods behind one Ingress may take to be found.
 const LOOK_UP: Duration = Duration::from_secs(5);
-
-/// One kind that is audited.
-struct Listed {
-    /// Group and version, as in `apiVersion`.
-    api_version: &'static str,
-    kind: &'static str,
-    plural: &'static str,
-    /// Leaves out what has ended.
-    fields: Option<&'static str>,
-}
-
-const fn listed(api_version: &'static str, kind: &'static str, plural: &'static str) -> Listed {
-    Listed {
-        api_version,
-        kind,
-        plural,
-        fields: None,
-    }
-}
-
-/// Everything that runs pods.
-const WORKLOADS: &[Listed] = &[
-    listed("apps/v1", "Deployment", "deployments"),
-    listed("apps/v1", "StatefulSet", "statefulsets"),
-    listed("apps/v1", "DaemonSet", "daemonsets"),
-    listed("apps/v1", "ReplicaSet", "replicasets"),
-    listed("batch/v1", "CronJob", "cronjobs"),
-    listed("batch/v1", "Job", "jobs"),
-    listed("v1", "ReplicationController", "replicationcontrollers"),
-    Listed {
-        fields: Some("status.phase!=Succeeded,status.phase!=Failed"),
-        ..listed("v1", "Pod", "pods")
-    },
-];
-
-const INGRESSES: Listed = listed("networking.k8s.io/v1", "Ingress", "ingresses");
 
 /// What one audit found of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -154,20 +117,24 @@ fn forget(leading: &Leading, last: &mut BTreeMap<String, Last>, governed: &BTree
 
 /// Judges what is in `namespace` and keeps the counts; policies whose counts changed are reconciled.
 async fn audit(leading: &Leading, namespace: &str, policies: &[Arc<CompiledPolicy>]) -> anyhow::Result<()> {
+    let client = &leading.context.client;
     let mut tally = Tally::new(policies);
+    let mut templates = BTreeSet::new();
     for kind in WORKLOADS {
-        let mut pages = Pages::of(kind, namespace);
-        while let Some(page) = pages.next(leading).await? {
-            for object in parse(&page)? {
+        let mut pages = Pages::of(client, kind, namespace);
+        while let Some(page) = pages.next().await? {
+            for object in items(&page)? {
                 if !is_made_by_controller(&object) {
-                    judge_workload(leading, namespace, policies, kind, object, &mut tally);
+                    let subject = kind.subject(object, namespace);
+                    templates.extend(template_labels(&subject));
+                    judge_workload(leading, policies, subject, &mut tally);
                 }
             }
         }
     }
-    let mut pages = Pages::of(&INGRESSES, namespace);
-    while let Some(page) = pages.next(leading).await? {
-        audit_ingresses(leading, namespace, policies, &page, &mut tally).await?;
+    let mut pages = Pages::of(client, &INGRESSES, namespace);
+    while let Some(page) = pages.next().await? {
+        audit_ingresses(leading, namespace, policies, (&page, &templates), &mut tally).await?;
     }
     let mut changed = Vec::new();
     {
@@ -186,13 +153,10 @@ async fn audit(leading: &Leading, namespace: &str, policies: &[Arc<CompiledPolic
 
 fn judge_workload(
     leading: &Leading,
-    namespace: &str,
     policies: &[Arc<CompiledPolicy>],
-    kind: &Listed,
-    object: Object<'_>,
+    mut subject: Subject<'_>,
     tally: &mut Tally,
 ) {
-    let mut subject = subject(kind, object, namespace);
     let mut facts = Facts::default();
     let governing = select(policies.iter().map(AsRef::as_ref), &subject, None, &facts);
     if governing.is_empty() {
@@ -204,7 +168,7 @@ fn judge_workload(
     leading
         .context
         .watched
-        .fill(namespace, references(&subject), &mut facts);
+        .fill(subject.namespace(), references(&subject), &mut facts);
     // The cluster's brake stops denials, not what is counted.
     let verdict = evaluate(&governing, &subject, &facts, Enforcement::Deny);
     tally.count(&governing, &verdict);
@@ -214,19 +178,22 @@ async fn audit_ingresses(
     leading: &Leading,
     namespace: &str,
     policies: &[Arc<CompiledPolicy>],
-    page: &str,
+    (page, templates): (&str, &BTreeSet<Labels>),
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
-    let backends: Page<Backends> = serde_json::from_str(page)?;
-    for (object, backends) in parse(page)?.into_iter().zip(backends.items) {
+    let client = &leading.context.client;
+    for (object, backends) in items::<Object<'_>>(page)?
+        .into_iter()
+        .zip(items::<Backends>(page)?)
+    {
         let deadline = Instant::now() + LOOK_UP;
         let services = backends.services();
-        let behind = pods_behind(&leading.context, namespace, &services, deadline).await;
+        let backing = Backing::look_up(client, namespace, &services, Some(templates), deadline).await;
         let facts = Facts {
-            pods_behind: Some(behind),
+            pods_behind: Some(backing.map_or_else(Fact::Unknown, |it| Fact::Known(it.behind(&backends)))),
             ..Facts::default()
         };
-        let subject = subject(&INGRESSES, object, namespace);
+        let subject = INGRESSES.subject(object, namespace);
         let governing = select(policies.iter().map(AsRef::as_ref), &subject, None, &facts);
         let verdict = evaluate(&governing, &subject, &facts, Enforcement::Deny);
         tally.count(&governing, &verdict);
@@ -257,12 +224,11 @@ impl Tally {
         }
     }
 
-    fn count(
-        &mut self,
-        governing: &[portcullis_engine::Governing<'_>],
-        verdict: &portcullis_engine::Verdict,
-    ) {
+    /// An Ingress whose pods are not there yet is violating, though perhaps another policy will select it; but where there
+    /// is nothing to find, nobody knows whose it is, and it is not counted.
+    fn count(&mut self, governing: &[Governing<'_>], verdict: &Verdict) {
         for it in governing {
+            let is_selected = it.selection == Selection::Known;
             let name = &it.policy.name;
             let threshold = self.thresholds.get(name).copied().unwrap_or(Severity::Warn);
             let Some(audited) = self.by_policy.get_mut(name) else {
@@ -271,7 +237,6 @@ impl Tally {
             audited
                 .components
                 .extend(it.components.iter().map(|it| it.name.clone()));
-            audited.counts.matched += 1;
             let violations = verdict.violations.iter();
             let mut violations =
                 violations.filter(|it| it.severity >= threshold && it.policies.contains(name));
@@ -279,10 +244,15 @@ impl Tally {
                 .unknowns
                 .iter()
                 .filter(|it| it.severity >= threshold && it.policies.contains(name));
-            if violations.next().is_some() {
+            let is_violating = violations.next().is_some();
+            // What could not be judged is neither.
+            let is_unknown = unknowns.next().is_some();
+            if is_violating || is_selected {
+                audited.counts.matched += 1;
+            }
+            if is_violating {
                 audited.counts.violating += 1;
-            } else if unknowns.next().is_none() {
-                // What could not be judged is neither.
+            } else if is_selected && !is_unknown {
                 audited.counts.compliant += 1;
             }
         }
@@ -295,83 +265,6 @@ impl Tally {
             .values_mut()
             .for_each(|it| it.counts.unmatched = unmatched);
         by_policy
-    }
-}
-
-/// Items of a list do not say their kind themselves.
-fn subject<'a>(kind: &Listed, mut object: Object<'a>, namespace: &str) -> Subject<'a> {
-    object.api_version = Text::from(kind.api_version);
-    object.kind = Text::from(kind.kind);
-    Subject::new(object, namespace)
-}
-
-/// Whether a built-in controller made it from something that is audited itself. What other controllers make is audited:
-/// nobody else speaks for it.
-fn is_made_by_controller(object: &Object<'_>) -> bool {
-    let audited = |api_version: &str, kind: &str| {
-        WORKLOADS
-            .iter()
-            .any(|it| it.api_version == api_version && it.kind == kind)
-    };
-    let owners = object.metadata.owner_references.iter();
-    let mut controllers = owners.filter(|it| it.controller);
-    controllers.any(|it| audited(it.api_version.as_str(), it.kind.as_str()))
-}
-
-/// A page of a list, of each item only what is read.
-#[derive(Deserialize)]
-struct Page<T> {
-    #[serde(default)]
-    metadata: PageMetadata,
-    items: Vec<T>,
-}
-
-#[derive(Default, Deserialize)]
-struct PageMetadata {
-    #[serde(default, rename = "continue")]
-    continue_token: String,
-}
-
-fn parse(page: &str) -> Result<Vec<Object<'_>>, serde_json::Error> {
-    serde_json::from_str::<Page<Object<'_>>>(page).map(|it| it.items)
-}
-
-/// Lists one kind of one namespace, page by page, as text.
-struct Pages {
-    url: String,
-    /// `None` after the last page.
-    params: Option<ListParams>,
-}
-
-impl Pages {
-    fn of(kind: &Listed, namespace: &str) -> Self {
-        let root = match kind.api_version {
-            "v1" => "/api/v1".to_owned(),
-            group => format!("/apis/{group}"),
-        };
-        let params = ListParams {
-            field_selector: kind.fields.map(str::to_owned),
-            ..ListParams::default().limit(PAGE)
-        };
-        Self {
-            url: format!("{root}/namespaces/{namespace}/{}", kind.plural),
-            params: Some(params),
-        }
-    }
-
-    async fn next(&mut self, leading: &Leading) -> anyhow::Result<Option<String>> {
-        let Some(params) = self.params.take() else {
-            return Ok(None);
-        };
-        let request = Request::new(&self.url).list(&params)?;
-        let text = leading.context.client.request_text(request).await?;
-        /// Nothing of an item is read.
-        #[derive(Deserialize)]
-        struct Ignored {}
-        let page: Page<Ignored> = serde_json::from_str(&text)?;
-        let token = page.metadata.continue_token;
-        self.params = (!token.is_empty()).then(|| params.continue_token(&token));
-        Ok(Some(text))
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod ceiling;
 mod connections;
+mod listing;
 mod look_up;
 mod pods;
 mod policies;
@@ -12,8 +13,9 @@ mod watched;
 
 pub use ceiling::Ceiling;
 pub use connections::Connections;
+pub use listing::{INGRESSES, Pages, WORKLOADS, is_made_by_controller, items, template_labels};
 pub use look_up::{LookUp, is_object_name, look_up};
-pub use pods::{Backends, pods_behind};
+pub use pods::{Backends, Backing};
 pub use policies::{Known, Policies, cannot_be_read};
 pub use watch::{watch_ceiling, watch_namespaces, watch_policies};
 pub use watched::Watched;

@@ -63,7 +63,7 @@ impl Answer {
         // An error of ours already says what could not be judged.
         let warnings = match decision {
             Decision::Error => Vec::new(),
-            Decision::Allow | Decision::Warn | Decision::Deny => render::warnings(&verdict),
+            Decision::Allow | Decision::Warn | Decision::Deny => render::warnings(governing, &verdict),
         };
         Self {
             decision,

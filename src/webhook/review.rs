@@ -3,21 +3,23 @@
 //! Answers from memory wherever it can. Cached facts may allow and never deny: before a refusal that rests on a fact the
 //! API server is asked once. What the object had before, or its owner has, warns and no longer denies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use portcullis_api::Enforcement;
 use portcullis_engine::mutation::{self, Scope};
 use portcullis_engine::object::Object;
 use portcullis_engine::{
-    CompiledPolicy, Decision, Fact, Facts, Governing, Kind, Subject, Verdict, evaluate, references, select,
+    CompiledPolicy, Decision, Fact, Facts, Governing, Kind, PodsBehind, Subject, Verdict, evaluate,
+    references, select, select_before,
 };
 use tokio::time::Instant;
 
 use super::owner;
 use super::request::{Operation, Request};
 use super::response::Answer;
-use crate::facts::{self, Backends, LookUp};
+use crate::error::describe;
+use crate::facts::{self, Backends, Backing, LookUp};
 use crate::operator::Context;
 
 /// Annotation by which a node shows a pod that it runs from a file.
@@ -35,23 +37,13 @@ pub async fn validate(context: &Context, request: Request<'_>, body: &[u8], dead
         deadline,
         may_bind: !request.is_dry_run(),
     };
-    let mut facts = Facts::default();
     let is_ingress = |object: &Object<'_>| object.kind.as_str() == "Ingress";
-    // No other section has a rule for an Ingress: origins, and credentials in annotations.
-    let concerns_ingress = policies
-        .iter()
-        .any(|it| it.http.is_some() || it.secrets.is_some());
-    if concerns_ingress && request.object.as_ref().is_some_and(is_ingress) {
-        let pods = pods_behind(context, body, &how).await;
-        if let Fact::Unknown(cause) = &pods
-            && policies.iter().any(|it| it.workloads.is_some())
-        {
-            return Answer::failed(&what(&request), cause);
-        }
-        facts.pods_behind = Some(pods);
+    let mut behind = Behind::default();
+    if policies.iter().any(|it| asks_for_pods(it)) && request.object.as_ref().is_some_and(is_ingress) {
+        behind = pods_behind(context, body, &how).await;
     }
     let writer = request.username().to_owned();
-    let Some(mut case) = Case::new(context, &policies, request, facts) else {
+    let Some(mut case) = Case::new(context, &policies, request, behind) else {
         return Answer::allowed();
     };
     let mut verdict = case.judge();
@@ -94,16 +86,51 @@ fn is_refused(verdict: &Verdict) -> bool {
     matches!(verdict.decision(), Decision::Deny | Decision::Error)
 }
 
-/// The pods behind an Ingress, before and after the change. Only this kind is read twice.
-async fn pods_behind(
-    context: &Context,
-    body: &[u8],
-    how: &LookUp<'_>,
-) -> Fact<Vec<BTreeMap<String, String>>> {
-    let request = super::request::parse::<Backends>(body);
-    let objects = request.ok().into_iter().flat_map(|it| [it.object, it.old_object]);
-    let services: BTreeSet<String> = objects.flatten().flat_map(|it| it.services()).collect();
-    facts::pods_behind(context, how.namespace, &services, how.deadline).await
+/// Whether it depends on the pods behind an Ingress what a policy says of it. No other section has a rule for one:
+/// origins, and credentials in annotations.
+fn asks_for_pods(policy: &CompiledPolicy) -> bool {
+    policy.workloads.is_some() && (policy.http.is_some() || policy.secrets.is_some())
+}
+
+/// What is known of the pods behind an Ingress; nothing for other kinds.
+#[derive(Default)]
+struct Behind {
+    /// After the change. Pods that it led to before count too: leading elsewhere is no way out.
+    now: Option<Fact<PodsBehind>>,
+    /// Before the change.
+    before: Option<Fact<PodsBehind>>,
+}
+
+impl Behind {
+    fn unknown(cause: Arc<str>) -> Self {
+        Self {
+            now: Some(Fact::Unknown(Arc::clone(&cause))),
+            before: Some(Fact::Unknown(cause)),
+        }
+    }
+}
+
+/// The pods behind an Ingress. Only this kind is read twice.
+async fn pods_behind(context: &Context, body: &[u8], how: &LookUp<'_>) -> Behind {
+    let (new, old) = match super::request::parse::<Backends>(body) {
+        Ok(request) => (
+            request.object.unwrap_or_default(),
+            request.old_object.unwrap_or_default(),
+        ),
+        Err(error) => return Behind::unknown(describe(&error).into()),
+    };
+    let services: BTreeSet<String> = new.services().into_iter().chain(old.services()).collect();
+    match Backing::look_up(&context.client, how.namespace, &services, None, how.deadline).await {
+        Err(cause) => Behind::unknown(cause),
+        Ok(backing) => {
+            let (mut now, before) = (backing.behind(&new), backing.behind(&old));
+            now.labels.extend(before.labels.iter().cloned());
+            Behind {
+                now: Some(Fact::Known(now)),
+                before: Some(Fact::Known(before)),
+            }
+        }
+    }
 }
 
 /// One object under the policies that govern it.
@@ -123,8 +150,13 @@ impl<'r, 'p> Case<'r, 'p> {
         context: &Context,
         policies: &'p [Arc<CompiledPolicy>],
         request: Request<'r>,
-        mut facts: Facts,
+        behind: Behind,
     ) -> Option<Self> {
+        let facts_of = |pods_behind| Facts {
+            pods_behind,
+            ..Facts::default()
+        };
+        let (mut facts, before) = (facts_of(behind.now), facts_of(behind.before));
         let namespace = request.namespace().to_owned();
         let mut subject = Subject::new(request.object?, &namespace);
         let old = request.old_object.map(|it| Subject::new(it, &namespace));
@@ -137,7 +169,7 @@ impl<'r, 'p> Case<'r, 'p> {
             return None;
         }
         let mut old = old.map(|it| {
-            let governing = select(all(), &it, None, &facts);
+            let governing = select_before(all(), &it, &before, &governing);
             (it, governing)
         });
         let ceiling = context.ceiling.get();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::pods_behind::PodsBehind;
+
 /// Something that was looked up. Unknown is never taken for fine, and never for broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact<T> {
@@ -51,8 +53,8 @@ pub struct Facts {
     pub secrets: BTreeMap<String, Fact<Arc<SecretFact>>>,
     /// ConfigMaps of the subject's namespace, by name.
     pub config_maps: BTreeMap<String, Fact<Arc<ConfigMapFact>>>,
-    /// Labels of the pods behind an Ingress, one map for each distinct set; `None` for other kinds.
-    pub pods_behind: Option<Fact<Vec<BTreeMap<String, String>>>>,
+    /// The pods behind an Ingress; `None` for other kinds, and where no policy asks for them.
+    pub pods_behind: Option<Fact<PodsBehind>>,
 }
 
 impl Facts {

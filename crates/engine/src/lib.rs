@@ -9,6 +9,7 @@ pub mod facts;
 pub mod mutation;
 pub mod object;
 pub mod path;
+pub mod pods_behind;
 pub mod policy;
 mod references;
 pub mod render;
@@ -18,8 +19,9 @@ mod text;
 pub mod verdict;
 mod words;
 
-pub use evaluate::{Governing, evaluate, select};
+pub use evaluate::{Governing, Selection, evaluate, select, select_before};
 pub use facts::{ConfigMapFact, Fact, FactKey, Facts, KeyFact, SecretFact};
+pub use pods_behind::{Backend, Labels, PodsBehind};
 pub use policy::{CompiledPolicy, InvalidPolicy, PolicyName};
 pub use references::references;
 pub use subject::{Kind, Subject};

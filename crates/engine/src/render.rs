@@ -2,7 +2,7 @@
 
 use portcullis_api::Severity;
 
-use crate::evaluate::Governing;
+use crate::evaluate::{Governing, Selection};
 use crate::rules;
 use crate::subject::Subject;
 use crate::text::printable;
@@ -37,11 +37,33 @@ pub fn denial(subject: &Subject<'_>, governing: &[Governing<'_>], verdict: &Verd
         0 => {}
         hidden => text.push_str(&format!("  and {hidden} more\n")),
     }
+    if let Some(why) = presumption(governing, all.iter().copied()) {
+        text.push_str(&format!(
+            "  note: {why}; apply the Service and its workload first\n"
+        ));
+    }
     let page = all.last().map(|it| format!("portcullis explain {}", it.rule));
     let help: Vec<String> = contacts(governing, &all).into_iter().chain(page).collect();
     text.push_str("  help: ");
     text.push_str(&printable(&help.join(" · "), MAX_LINE_CHARS));
     text
+}
+
+/// Why policies are among those of `violations` that perhaps select other pods: those behind the Ingress are still to come.
+pub fn presumption<'v>(
+    governing: &[Governing<'_>],
+    violations: impl Iterator<Item = &'v Violation> + Clone,
+) -> Option<String> {
+    governing.iter().find_map(|it| {
+        let Selection::Presumed(awaited) = &it.selection else {
+            return None;
+        };
+        let mut policies = violations.clone().flat_map(|it| &it.policies);
+        let why = format!("{awaited}, and until its pods are known every policy of the namespace applies");
+        policies
+            .any(|name| *name == it.policy.name)
+            .then(|| printable(&why, MAX_LINE_CHARS).into_owned())
+    })
 }
 
 /// The violations that a denial lists: not all of them, when they are very many.
@@ -126,21 +148,20 @@ fn contacts(governing: &[Governing<'_>], denying: &[&Violation]) -> Vec<String> 
 
 /// The warnings for kubectl: what warns, what was there before, what could not be judged; at most ten and a count.
 #[must_use]
-pub fn warnings(verdict: &Verdict) -> Vec<String> {
-    let broken = verdict
-        .violations
-        .iter()
-        .filter(|it| it.effective_severity() == Severity::Warn)
-        .map(|it| {
-            let before = if it.ratcheted { " (was there before)" } else { "" };
-            format!(
-                "[{}] {}: {}{before}, required: {}",
-                it.rule,
-                it.path.within_template(),
-                it.observed,
-                it.required
-            )
-        });
+pub fn warnings(governing: &[Governing<'_>], verdict: &Verdict) -> Vec<String> {
+    let warns = |it: &&Violation| it.effective_severity() == Severity::Warn;
+    let warning = verdict.violations.iter().filter(warns);
+    let presumption = presumption(governing, warning.clone());
+    let broken = warning.map(|it| {
+        let before = if it.ratcheted { " (was there before)" } else { "" };
+        format!(
+            "[{}] {}: {}{before}, required: {}",
+            it.rule,
+            it.path.within_template(),
+            it.observed,
+            it.required
+        )
+    });
     let unknown = verdict
         .unknowns
         .iter()
@@ -153,7 +174,7 @@ pub fn warnings(verdict: &Verdict) -> Vec<String> {
                 it.cause
             )
         });
-    limit_warnings(broken.chain(unknown).collect())
+    limit_warnings(presumption.into_iter().chain(broken).chain(unknown).collect())
 }
 
 /// Cuts each warning to a length that arrives whole, without control characters, at which the API server would drop it

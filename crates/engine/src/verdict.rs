@@ -173,21 +173,21 @@ pub struct Unknown {
     pub policies: Vec<PolicyName>,
     /// Where.
     pub path: FieldPath,
-    /// The fact that is missing.
-    pub fact: FactKey,
+    /// The fact that is missing; `None` when the pods behind the object are, which were looked up live already.
+    pub fact: Option<FactKey>,
     /// Why it is unknown.
     pub cause: String,
 }
 
 impl Unknown {
     /// What makes it the same demand in another version of the object or in its owner.
-    fn identity(&self) -> (RuleId, Vec<&str>, &FactKey) {
-        (self.rule, self.path.identity(), &self.fact)
+    fn identity(&self) -> (RuleId, Vec<&str>, Option<&FactKey>) {
+        (self.rule, self.path.identity(), self.fact.as_ref())
     }
 
     /// What it is sorted by; equal for the same finding of two policies.
-    fn key(&self) -> (RuleId, &FieldPath, &FactKey) {
-        (self.rule, &self.path, &self.fact)
+    fn key(&self) -> (RuleId, &FieldPath, Option<&FactKey>) {
+        (self.rule, &self.path, self.fact.as_ref())
     }
 }
 
@@ -268,7 +268,7 @@ impl Verdict {
             .unknowns
             .iter()
             .filter(|it| it.severity >= Severity::Warn)
-            .map(|it| &it.fact);
+            .filter_map(|it| it.fact.as_ref());
         broken.chain(unknown).cloned().collect()
     }
 

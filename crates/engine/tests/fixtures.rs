@@ -20,8 +20,8 @@ use portcullis_api::{Enforcement, RuleId, SecurityPolicy};
 use portcullis_engine::mutation::{self, Scope};
 use portcullis_engine::path::{FieldPath, Segment};
 use portcullis_engine::{
-    CompiledPolicy, ConfigMapFact, Decision, Fact, Facts, Governing, KeyFact, SecretFact, Subject, Verdict,
-    evaluate, render, rules, select,
+    CompiledPolicy, ConfigMapFact, Decision, Fact, Facts, Governing, KeyFact, PodsBehind, SecretFact,
+    Subject, Verdict, evaluate, render, rules, select,
 };
 use rstest::rstest;
 use serde::Deserialize;
@@ -42,6 +42,8 @@ struct Fixture {
     config_maps: BTreeMap<String, BTreeMap<String, String>>,
     /// Labels of the pods behind an Ingress.
     pods_behind: Option<Vec<BTreeMap<String, String>>>,
+    /// Why pods behind an Ingress are still to come.
+    pods_awaited: Option<String>,
     /// Nothing was looked up: every fact is unknown.
     #[serde(default)]
     facts_unknown: bool,
@@ -64,9 +66,19 @@ impl Fixture {
         CompiledPolicy::try_from(&policy).expect("policy is valid")
     }
 
+    fn pods_behind(&self) -> Option<Fact<PodsBehind>> {
+        let is_known = self.pods_behind.is_some() || self.pods_awaited.is_some();
+        is_known.then(|| {
+            Fact::Known(PodsBehind {
+                labels: self.pods_behind.clone().unwrap_or_default(),
+                awaited: self.pods_awaited.as_deref().map(Into::into),
+            })
+        })
+    }
+
     fn facts(&self, subject: &Subject<'_>) -> Facts {
         let mut facts = Facts {
-            pods_behind: self.pods_behind.clone().map(Fact::Known),
+            pods_behind: self.pods_behind(),
             ..Facts::default()
         };
         if self.facts_unknown {
@@ -147,7 +159,10 @@ fn shown(subject: &Subject<'_>, governing: &[Governing<'_>], verdict: &Verdict) 
         Decision::Error => render::our_error(subject, verdict),
         Decision::Warn | Decision::Allow => "admitted".to_owned(),
     };
-    format!("{refusal}\n---\n{}", render::warnings(verdict).join("\n"))
+    format!(
+        "{refusal}\n---\n{}",
+        render::warnings(governing, verdict).join("\n")
+    )
 }
 
 /// Rule id, `pass` or `fail`, and name of the case, from its path.

@@ -10,8 +10,8 @@ use portcullis_api::Enforcement;
 use portcullis_engine::mutation::{self, Mutation, Scope};
 use portcullis_engine::path::Segment;
 use portcullis_engine::{
-    CompiledPolicy, ConfigMapFact, Fact, FactKey, Facts, KeyFact, SecretFact, Subject, Verdict, evaluate,
-    references, render, select,
+    CompiledPolicy, ConfigMapFact, Fact, FactKey, Facts, KeyFact, PodsBehind, SecretFact, Subject, Verdict,
+    evaluate, references, render, select,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -32,7 +32,7 @@ fn judge(policy: &CompiledPolicy, object: &Value, looked_up: bool) -> Option<(Ve
     let verdict = evaluate(&governing, &subject, &facts, Enforcement::Deny);
     assert!(render::denial(&subject, &governing, &verdict).starts_with(&subject.to_string()));
     assert!(!render::our_error(&subject, &verdict).is_empty());
-    for warning in render::warnings(&verdict) {
+    for warning in render::warnings(&governing, &verdict) {
         assert!(warning.chars().count() <= 120, "{warning}");
     }
     Some((verdict, mutation))
@@ -41,7 +41,10 @@ fn judge(policy: &CompiledPolicy, object: &Value, looked_up: bool) -> Option<(Ve
 /// `magsag` is there with two keys, one of them empty; all else was looked up and is absent.
 fn facts_of(subject: &Subject<'_>) -> Facts {
     let mut facts = Facts {
-        pods_behind: Some(Fact::Known(vec![[("app".to_owned(), "api".to_owned())].into()])),
+        pods_behind: Some(Fact::Known(PodsBehind {
+            labels: vec![[("app".to_owned(), "api".to_owned())].into()],
+            awaited: None,
+        })),
         ..Facts::default()
     };
     for key in references(subject) {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use portcullis_engine::{ConfigMapFact, Fact, FactKey, Facts, KeyFact, Kind, SecretFact, Subject};
+use portcullis_engine::{
+    Backend, ConfigMapFact, Fact, FactKey, Facts, KeyFact, Kind, Labels, PodsBehind, SecretFact, Subject,
+};
 use serde_json::{Map, Value};
 
 use super::files::Document;
@@ -15,7 +17,7 @@ pub(super) struct Inventory<'d> {
     /// Secrets, ConfigMaps and Services by kind and name.
     named: BTreeMap<(&'d str, &'d str), &'d Document>,
     /// Labels of the pods that the objects run, each set once.
-    pods: BTreeSet<BTreeMap<String, String>>,
+    pods: BTreeSet<Labels>,
     /// Whether the files are all there is.
     complete: bool,
 }
@@ -86,26 +88,33 @@ impl<'d> Inventory<'d> {
         Fact::Unknown(format!("{kind} {}/{name} is not among the files", self.namespace).into())
     }
 
-    /// Labels of the pods that the Services behind an Ingress select; unknown when a Service or its pods may be
-    /// somewhere else.
-    fn pods_behind(&self, ingress: &Document) -> Fact<Vec<BTreeMap<String, String>>> {
-        let mut pods = BTreeSet::new();
+    /// The pods that the Services behind an Ingress select; unknown when a Service or its pods may be somewhere else.
+    fn pods_behind(&self, ingress: &Document) -> Fact<PodsBehind> {
+        let mut services = BTreeMap::new();
         for name in services_behind(ingress) {
-            let Some(service) = self.find("Service", &name) else {
-                if self.complete {
-                    continue;
-                }
-                return self.not_found("Service", &name);
+            let service = match self.find("Service", &name) {
+                Some(service) => backend(service),
+                None if self.complete => Backend::Absent,
+                None => return self.not_found("Service", &name),
             };
-            let selector = string_map(service.value.pointer("/spec/selector"));
-            // A Service without a selector leads to no pods of its own.
-            let selected = |labels: &&BTreeMap<String, String>| {
-                !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-            };
-            pods.extend(self.pods.iter().filter(selected).cloned());
+            services.insert(name, service);
         }
-        Fact::Known(pods.into_iter().collect())
+        let services = services.iter().map(|(name, service)| (name.as_str(), service));
+        match PodsBehind::of(self.namespace, services, &self.pods) {
+            PodsBehind {
+                awaited: Some(cause), ..
+            } if !self.complete => Fact::Unknown(format!("{cause}, as far as the files tell").into()),
+            behind => Fact::Known(behind),
+        }
     }
+}
+
+fn backend(service: &Document) -> Backend {
+    let selector = string_map(service.value.pointer("/spec/selector"));
+    if selector.is_empty() {
+        return Backend::Elsewhere;
+    }
+    Backend::Selects(selector)
 }
 
 fn secret_fact(secret: &Document) -> SecretFact {

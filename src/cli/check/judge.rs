@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use portcullis_api::Enforcement;
 use portcullis_engine::mutation::{self, Scope};
 use portcullis_engine::object::Object;
-use portcullis_engine::{CompiledPolicy, Fact, Facts, Kind, Subject, Verdict, evaluate, select};
+use portcullis_engine::{CompiledPolicy, Kind, Subject, Verdict, evaluate, render, select};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -102,9 +102,8 @@ impl<'d> Judgement<'d> {
         let mut subject = Subject::new(object, namespace.name);
         let mut facts = namespace.inventory.for_selection(document);
         let governing = select(namespace.policies.iter().copied(), &subject, None, &facts);
-        let is_open = self.note_unselected(document, namespace, &subject, &facts);
         if governing.is_empty() {
-            return is_open;
+            return false;
         }
         // Templates and Pods alike are judged as if admission had already set what the policies set.
         let mutation = mutation::apply(&governing, &mut subject, Scope::All);
@@ -113,40 +112,23 @@ impl<'d> Judgement<'d> {
                 .push(format!("{}: {subject}: {warning}", document.locate("")));
         }
         namespace.inventory.add_references(&subject, &mut facts);
+        let verdict = evaluate(&governing, &subject, &facts, Enforcement::Deny);
+        if let Some(why) = render::presumption(&governing, verdict.violations.iter()) {
+            self.notes
+                .push(format!("{}: {subject}: {why}", document.locate("")));
+        }
         self.judged.push(Judged {
             document,
             subject: subject.to_string(),
             namespace: subject.namespace().to_owned(),
             name: subject.name(),
-            verdict: evaluate(&governing, &subject, &facts, Enforcement::Deny),
+            verdict,
             contacts: governing
                 .iter()
                 .filter_map(|it| it.policy.contact.clone())
                 .collect(),
         });
         true
-    }
-
-    /// Names the policies of which nobody knows whether they govern an Ingress, as the pods behind it are unknown;
-    /// whether there are any.
-    fn note_unselected(
-        &mut self,
-        document: &Document,
-        namespace: &Namespace<'_>,
-        subject: &Subject<'_>,
-        facts: &Facts,
-    ) -> bool {
-        let Some(Fact::Unknown(cause)) = &facts.pods_behind else {
-            return false;
-        };
-        let place = document.locate("");
-        let by_pods = namespace.policies.iter().filter(|it| it.workloads.is_some());
-        let notes: Vec<Note> = by_pods
-            .map(|it| format!("{place}: {subject} is not judged by {}, {cause}", it.name))
-            .collect();
-        let are_any = !notes.is_empty();
-        self.notes.extend(notes);
-        are_any
     }
 
     fn note_ungoverned(&mut self, document: &Document) {

@@ -233,13 +233,24 @@ impl<'c> Findings<'c> {
 
     /// Records that the demand cannot be judged, since `fact` is unknown.
     pub fn unknown(&mut self, path: FieldPath, fact: FactKey, cause: impl Into<String>) {
+        self.add_unknown(path, Some(fact), &cause.into());
+    }
+
+    /// Takes back every violation: nobody knows whether the policy selects the object, for the reason `cause`.
+    pub(crate) fn cannot_be_judged(&mut self, cause: &str) {
+        for violation in std::mem::take(&mut self.violations) {
+            self.add_unknown(violation.path, None, cause);
+        }
+    }
+
+    fn add_unknown(&mut self, path: FieldPath, fact: Option<FactKey>, cause: &str) {
         self.unknowns.push(Unknown {
             rule: self.rule,
             severity: self.severity,
             policies: vec![self.policy.name.clone()],
             path,
             fact,
-            cause: printable(&cause.into(), MAX_CAUSE_CHARS).into_owned(),
+            cause: printable(cause, MAX_CAUSE_CHARS).into_owned(),
         });
     }
 }

@@ -1,0 +1,318 @@
+//! Ingresses on a real API server: whatever the order in which they and what is behind them are applied, nothing that a
+//! policy refuses gets in unjudged, and what none refuses gets in.
+
+mod support;
+
+use std::process::{Command, Output, Stdio};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rstest::rstest;
+use serde_json::{Value, json};
+use support::{Cluster, cluster, eventually};
+
+/// One policy for the pods with `app: api`, and none for others.
+const POLICY: &str = r##"
+  rulesVersion: v1
+  environment: Production
+  enforcement: Deny
+  contact: "#agents-platform"
+  workloads: { scope: Selected, selector: { matchLabels: { app: api } } }
+  http: { cors: { allowedOrigins: ["https://app.example.com"] } }
+"##;
+
+/// Held for writing while the operator lacks a right.
+static RIGHTS: RwLock<()> = RwLock::new(());
+
+/// An Ingress `name` that lets every page in; `spec` says where it leads.
+fn open(namespace: &str, name: &str, spec: &str) -> String {
+    ingress(namespace, name, "*", spec)
+}
+
+fn ingress(namespace: &str, name: &str, origins: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: {name}
+  namespace: {namespace}
+  annotations:
+    nginx.ingress.kubernetes.io/enable-cors: \"true\"
+    nginx.ingress.kubernetes.io/cors-allow-origin: \"{origins}\"
+spec: {spec}
+"
+    )
+}
+
+/// The spec of an Ingress that leads to a Service.
+fn to(service: &str) -> String {
+    format!("{{ defaultBackend: {{ service: {{ name: {service}, port: {{ number: 80 }} }} }} }}")
+}
+
+/// A Service that selects `app: NAME`.
+fn service(namespace: &str, name: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Service
+metadata: {{ name: {name}, namespace: {namespace} }}
+spec: {{ selector: {{ app: {name} }}, ports: [{{ port: 80 }}] }}
+"
+    )
+}
+
+/// A workload with a template of pods with `app: NAME`, none of which ever runs.
+fn idle(kind: &str, namespace: &str, name: &str) -> String {
+    let restart = if kind.ends_with("Job") { "Never" } else { "Always" };
+    let template = format!(
+        "template: {{ metadata: {{ labels: {{ app: {name} }} }}, spec: {{ restartPolicy: {restart}, containers: [{{ name: api, image: registry.test/api:v1 }}] }} }}"
+    );
+    let selector = format!("selector: {{ matchLabels: {{ app: {name} }} }}");
+    let (version, spec) = match kind {
+        "Deployment" | "ReplicaSet" => ("apps/v1", format!("{{ replicas: 0, {selector}, {template} }}")),
+        "StatefulSet" => (
+            "apps/v1",
+            format!("{{ replicas: 0, serviceName: {name}, {selector}, {template} }}"),
+        ),
+        "DaemonSet" => ("apps/v1", format!("{{ {selector}, {template} }}")),
+        "Job" => ("batch/v1", format!("{{ suspend: true, {template} }}")),
+        "CronJob" => (
+            "batch/v1",
+            format!("{{ suspend: true, schedule: '0 0 * * *', jobTemplate: {{ spec: {{ {template} }} }} }}"),
+        ),
+        _ => (
+            "v1",
+            format!("{{ replicas: 0, selector: {{ app: {name} }}, {template} }}"),
+        ),
+    };
+    format!(
+        "apiVersion: {version}\nkind: {kind}\nmetadata: {{ name: {name}, namespace: {namespace} }}\nspec: {spec}\n"
+    )
+}
+
+/// What `portcullis check` says of files with these texts, all there is.
+fn check(files: &[&str]) -> Result<Output> {
+    let mut check = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["check", "--complete", "--color=never", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut input = check.stdin.take().context("its input is open")?;
+    std::io::Write::write_all(&mut input, files.join("---\n").as_bytes())?;
+    drop(input);
+    Ok(check.wait_with_output()?)
+}
+
+/// The lines that say what was found, without where in the files it was.
+fn findings(text: &str) -> Vec<String> {
+    let is_part = |it: &&str| it.contains("[http/") || it.contains("observed: ") || it.contains("fix: ");
+    let lines = text.lines().filter(is_part);
+    lines
+        .map(|it| {
+            it.split_once("[http/")
+                .map_or(it, |(_, rule)| rule)
+                .trim()
+                .to_owned()
+        })
+        .collect()
+}
+
+fn policy(namespace: &str) -> String {
+    format!(
+        "apiVersion: portcullis.dev/v1alpha1\nkind: SecurityPolicy\nmetadata: {{ name: magsag, namespace: {namespace} }}\nspec:{POLICY}"
+    )
+}
+
+#[rstest]
+#[case("Deployment")]
+#[case("StatefulSet")]
+#[case("DaemonSet")]
+#[case("ReplicaSet")]
+#[case("ReplicationController")]
+#[case("Job")]
+#[case("CronJob")]
+fn an_ingress_before_its_pods_run_is_judged_by_their_template(#[case] kind: &str) -> Result<()> {
+    let _rights = RIGHTS.read().unwrap_or_else(PoisonError::into_inner);
+    let cluster = cluster()?;
+    let namespace = cluster.governed(POLICY)?;
+    for name in ["api", "other"] {
+        cluster.admitted(&service(&namespace, name))?;
+        cluster.admitted(&idle(kind, &namespace, name))?;
+    }
+    let pods = cluster.kubectl(&format!("get pods -n {namespace} -o name"))?;
+    ensure!(pods.is_empty(), "nothing runs yet, but: {pods}");
+    // Somebody else's is nobody's business.
+    cluster.admitted(&open(&namespace, "other", &to("other")))?;
+    let ingress = open(&namespace, "api", &to("api"));
+    let refusal = cluster.refused(&ingress)?;
+    insta::allow_duplicates! {
+        insta::assert_snapshot!("before_its_pods", refusal.replace(&namespace, "NAMESPACE"));
+    }
+    let said = check(&[
+        &policy(&namespace),
+        &service(&namespace, "api"),
+        &idle(kind, &namespace, "api"),
+        &ingress,
+    ])?;
+    assert_eq!(said.status.code(), Some(1));
+    assert_eq!(findings(&String::from_utf8(said.stdout)?), findings(&refusal));
+    Ok(())
+}
+
+#[test]
+fn an_ingress_before_all_else_is_judged_by_every_policy_of_its_namespace() -> Result<()> {
+    let _rights = RIGHTS.read().unwrap_or_else(PoisonError::into_inner);
+    let cluster = cluster()?;
+    let namespace = cluster.governed(POLICY)?;
+    let shown = |text: &str| text.replace(&namespace, "NAMESPACE");
+    let ingress = open(&namespace, "other", &to("other"));
+    let refusal = cluster.refused(&ingress)?;
+    insta::assert_snapshot!("before_its_service", shown(&refusal));
+    let said = check(&[&policy(&namespace), &ingress])?;
+    assert_eq!(findings(&String::from_utf8(said.stdout)?), findings(&refusal));
+    let note = String::from_utf8(said.stderr)?;
+    ensure!(
+        note.contains("Service") && refusal.contains(note.trim().rsplit_once(": ").context("a note")?.1),
+        "{note}\n{refusal}"
+    );
+
+    // What is in order is in order whoever it belongs to, so that a chart installs in any order.
+    let fine = in_order(&namespace);
+    cluster.admitted(&fine)?;
+    cluster.admitted(&service(&namespace, "other"))?;
+    insta::assert_snapshot!("before_its_workload", shown(&cluster.refused(&ingress)?));
+    cluster.admitted(&idle("Deployment", &namespace, "other"))?;
+    // Now everybody knows that no policy selects it.
+    cluster.admitted(&ingress)?;
+    assert_eq!(
+        check(&[
+            &policy(&namespace),
+            &service(&namespace, "other"),
+            &idle("Deployment", &namespace, "other"),
+            &ingress,
+        ])?
+        .status
+        .code(),
+        Some(0)
+    );
+    Ok(())
+}
+
+/// An Ingress that every policy of these tests admits.
+fn in_order(namespace: &str) -> String {
+    ingress(namespace, "fine", "https://app.example.com", &to("later"))
+}
+
+#[test]
+fn what_was_never_judged_was_not_there_before() -> Result<()> {
+    let _rights = RIGHTS.read().unwrap_or_else(PoisonError::into_inner);
+    let cluster = cluster()?;
+    let namespace = cluster.governed(POLICY)?;
+    for name in ["api", "other"] {
+        cluster.admitted(&service(&namespace, name))?;
+        cluster.admitted(&idle("Deployment", &namespace, name))?;
+    }
+    let nowhere = "{ rules: [{ host: app.example.com }] }";
+    for (name, spec) in [("elsewhere", to("other")), ("nowhere", nowhere.to_owned())] {
+        cluster.admitted(&open(&namespace, name, &spec))?;
+        let refusal = cluster.refused(&open(&namespace, name, &to("api")))?;
+        ensure!(refusal.contains("[http/cors-wildcard]"), "{refusal}");
+        let refusal = cluster.refused(&open(&namespace, name, &to("gone")))?;
+        ensure!(
+            refusal.contains("Service test") && refusal.contains("does not exist"),
+            "{refusal}"
+        );
+    }
+    // With its Service gone nobody knows any more whose it was, and it must not lead to us by that.
+    cluster.kubectl(&format!("delete service/other -n {namespace}"))?;
+    let refusal = cluster.refused(&open(&namespace, "elsewhere", &to("api")))?;
+    ensure!(refusal.contains("[http/cors-wildcard]"), "{refusal}");
+    Ok(())
+}
+
+#[test]
+fn what_was_there_before_the_policy_can_be_updated_and_is_counted() -> Result<()> {
+    let _rights = RIGHTS.read().unwrap_or_else(PoisonError::into_inner);
+    let cluster = cluster()?;
+    let namespace = "was-there";
+    cluster.kubectl(&format!("create namespace {namespace}"))?;
+    cluster.admitted(&service(namespace, "api"))?;
+    cluster.admitted(&idle("Deployment", namespace, "api"))?;
+    for service in ["api", "gone"] {
+        cluster.admitted(&open(namespace, service, &to(service)))?;
+    }
+    cluster.admitted(&in_order(namespace))?;
+    cluster.govern(namespace, POLICY)?;
+    for service in ["api", "gone"] {
+        let label = format!("label ingress/{service} -n {namespace} team=agents");
+        let printed = cluster.kubectl_with(&label, "")?;
+        ensure!(
+            printed.success && printed.err.contains("(was there before)"),
+            "{printed:?}"
+        );
+    }
+    // The Deployment and both; the Ingress in order belongs to nobody yet.
+    let expected = json!({"matched": 3, "compliant": 1, "violating": 2, "unmatched": 0});
+    eventually(Duration::from_secs(20), || {
+        let counts = cluster.kubectl(&format!(
+            "get securitypolicies.portcullis.dev/magsag -n {namespace} -o jsonpath={{.status.workloads}}"
+        ))?;
+        let counts: Value = serde_json::from_str(&counts)?;
+        ensure!(counts == expected, "{counts}");
+        Ok(())
+    })
+}
+
+#[test]
+fn r41_pods_behind_an_ingress_that_cannot_be_looked_up_are_an_error_of_ours() -> Result<()> {
+    let _rights = RIGHTS.write().unwrap_or_else(PoisonError::into_inner);
+    let cluster = cluster()?;
+    let namespace = cluster.governed(POLICY)?;
+    cluster.admitted(&service(&namespace, "other"))?;
+    cluster.admitted(&idle("Deployment", &namespace, "other"))?;
+    let role = cluster.kubectl("get clusterrole/portcullis -o json")?;
+    cluster.kubectl_with("replace -f -", &role.replace("\"deployments\",", ""))?;
+    let ingress = open(&namespace, "other", &to("other"));
+    let refused = eventually(Duration::from_secs(10), || cluster.refused(&ingress));
+    let admitted = cluster.admitted(&in_order(&namespace));
+    let role: Value = serde_json::from_str(&role)?;
+    let restored = json!([{"op": "replace", "path": "/rules", "value": role["rules"]}]);
+    cluster.kubectl(&format!("patch clusterrole/portcullis --type=json -p {restored}"))?;
+    insta::assert_snapshot!("unknown_pods", refused?.replace(&namespace, "NAMESPACE"));
+    admitted?;
+    eventually(Duration::from_secs(10), || cluster.admitted(&ingress))?;
+    Ok(())
+}
+
+#[test]
+fn r21_an_ingress_whose_review_is_too_large_is_refused_and_not_let_through() -> Result<()> {
+    let _rights = RIGHTS.read().unwrap_or_else(PoisonError::into_inner);
+    let cluster = cluster()?;
+    let namespace = cluster.governed(POLICY)?;
+    // Without a policy it is stored: as the API server keeps it, it is small enough.
+    cluster.kubectl("create namespace ungoverned")?;
+    let printed = too_large(cluster, "ungoverned")?;
+    ensure!(printed.success, "{}", printed.err);
+    let printed = too_large(cluster, &namespace)?;
+    ensure!(!printed.success, "it must be refused");
+    insta::assert_snapshot!("too_large", printed.err.replace(&namespace, "NAMESPACE"));
+    let stored = cluster.kubectl(&format!("get ingresses -n {namespace} -o name"))?;
+    assert_eq!(stored, "");
+    Ok(())
+}
+
+/// Creates an Ingress with 1.4 MiB of `<`, which the API server writes into a review as `\u003c`: six bytes for one.
+/// kubectl would do the same, and the API server takes no request of more than 3 MiB, so the text is sent as it is.
+fn too_large(cluster: &Cluster, namespace: &str) -> Result<support::Printed> {
+    let path = format!("/{}", "<".repeat(1_450_000));
+    let backend = json!({"service": {"name": "api", "port": {"number": 80}}});
+    let ingress = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "large"},
+        "spec": {"rules": [{"http": {"paths": [
+            {"path": path, "pathType": "ImplementationSpecific", "backend": backend},
+        ]}}]},
+    });
+    let url = format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses");
+    cluster.kubectl_with(&format!("create --raw={url} -f -"), &ingress.to_string())
+}
