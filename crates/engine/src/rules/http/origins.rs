@@ -1,6 +1,7 @@
 //! Origins as people write them: JSON and Python lists, YAML lists, lists with commas, semicolons or spaces, quoted.
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
 use crate::environment::Value;
 use crate::verdict::Observed;
@@ -28,9 +29,18 @@ fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
 }
 
 fn split(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
-    let separates = |it: char| it.is_whitespace() || matches!(it, ',' | ';' | '[' | ']' | '"' | '\'' | '`');
-    // The brackets of an IPv6 address fall apart, too; such an origin is none of a browser's public pages. A lone
-    // dash begins an item of a YAML list.
+    let mut slashes = 0;
+    let mut in_address = false;
+    // The brackets of an IPv6 address belong to the origin, those of a list do not.
+    let separates = move |it: char| {
+        let opens = it == '[' && slashes >= 2;
+        let closes = it == ']' && in_address;
+        let separates = it.is_whitespace() || matches!(it, ',' | ';' | '[' | ']' | '"' | '\'' | '`');
+        slashes = if it == '/' { slashes + 1 } else { 0 };
+        in_address = opens || in_address && !separates;
+        separates && !opens && !closes
+    };
+    // A lone dash begins an item of a YAML list.
     text.split(separates)
         .filter(|it| !it.is_empty() && *it != "-")
         .map(Cow::Borrowed)
@@ -80,27 +90,41 @@ pub(super) fn is_true(text: &str) -> bool {
 pub(super) fn normal(origin: &str) -> Option<String> {
     let origin = origin.to_ascii_lowercase();
     let (scheme, rest) = origin.split_once("://")?;
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (authority, None),
-    };
+    let (host, port) = host_and_port(rest.strip_suffix('/').unwrap_or(rest))?;
     let is_scheme = scheme.starts_with(|it: char| it.is_ascii_lowercase())
         && scheme
             .bytes()
             .all(|it| it.is_ascii_alphanumeric() || matches!(it, b'+' | b'-' | b'.'));
-    let is_host = host.starts_with(|it: char| it.is_ascii_alphanumeric())
-        && host
-            .bytes()
-            .all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.' | b'_'));
     let is_port = port.is_none_or(|it| it.parse::<u16>().is_ok());
-    if !(is_scheme && is_host && is_port) {
+    if !(is_scheme && is_port) {
         return None;
     }
     Some(match (scheme, port) {
         ("http", Some("80")) | ("https", Some("443")) | (_, None) => format!("{scheme}://{host}"),
         (_, Some(port)) => format!("{scheme}://{host}:{port}"),
     })
+}
+
+/// The host of an authority without a user, in one spelling, and its port; `None` where it has no such host.
+fn host_and_port(authority: &str) -> Option<(Cow<'_, str>, Option<&str>)> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (address, rest) = rest.split_once(']')?;
+        let address: Ipv6Addr = address.parse().ok()?;
+        let port = match rest {
+            "" => None,
+            rest => Some(rest.strip_prefix(':')?),
+        };
+        return Some((Cow::Owned(format!("[{address}]")), port));
+    }
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (authority, None),
+    };
+    let is_host = host.starts_with(|it: char| it.is_ascii_alphanumeric())
+        && host
+            .bytes()
+            .all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.' | b'_'));
+    is_host.then_some((Cow::Borrowed(host), port))
 }
 
 /// What is asked for: the policy's list, or explicit origins where it states none.
@@ -171,8 +195,39 @@ mod tests {
     }
 
     #[rstest]
+    #[case("https://[::1]:8080")]
+    #[case("https://a.example.com,https://[::1]")]
+    #[case(r#"["https://[::1]", "http://[2001:db8::1]:3000"]"#)]
+    #[case("['https://[::1]','http://[2001:db8::1]:3000']")]
+    #[case("[https://[::1], http://[2001:db8::1]:3000]")]
+    #[case("- https://[::1]\n- http://[2001:db8::1]:3000")]
+    fn brackets_of_an_address_are_none_of_a_list(#[case] text: &str) {
+        for entry in entries(text) {
+            assert!(normal(&entry).is_some(), "{entry} in {text}");
+        }
+    }
+
+    #[rstest]
+    #[case("[https://[*]]")]
+    #[case("https://[,*")]
+    #[case("https://[::1]]*")]
+    fn an_open_bracket_hides_no_wildcard(#[case] text: &str) {
+        assert!(entries(text).iter().any(|it| is_wildcard(it)), "{text}");
+    }
+
+    #[rstest]
     #[case("HTTPS://App.Example.com:443/", Some("https://app.example.com"))]
     #[case("http://localhost:3000", Some("http://localhost:3000"))]
+    #[case("https://[::1]:8080", Some("https://[::1]:8080"))]
+    #[case("https://[2001:DB8:0:0::1]:443/", Some("https://[2001:db8::1]"))]
+    #[case("https://[::1", None)]
+    #[case("https://::1", None)]
+    #[case("https://[::1]8080", None)]
+    #[case("https://[::1]:", None)]
+    #[case("https://[::1]:80800", None)]
+    #[case("https://[app.example.com]", None)]
+    #[case("https://[fe80::1%eth0]", None)]
+    #[case("https://user@[::1]", None)]
     #[case("app.example.com", None)]
     #[case("https://app.example.com/path", None)]
     #[case("https://user:word@app.example.com", None)]
