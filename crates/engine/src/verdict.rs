@@ -77,12 +77,12 @@ pub struct Violation {
     /// A sentence or a command that can be pasted.
     pub remedy: String,
     /// What offends there, where more than one thing could: origins, Secrets and keys, capabilities, names of entries.
-    /// Part of what makes it the same violation in another version of the object, and never shown.
+    /// What makes it the same violation in another version of the object, and never shown.
     pub about: BTreeSet<String>,
     /// Where containers would have the same violation themselves, had they not inherited it.
     pub inherited_at: Vec<FieldPath>,
-    /// The fact that it rests on, where it does: looked up live before a denial.
-    pub fact: Option<FactKey>,
+    /// The facts that it rests on: looked up live before a denial.
+    pub facts: BTreeSet<FactKey>,
     /// Whether the object had it before: then it warns and no longer denies.
     pub ratcheted: bool,
 }
@@ -114,11 +114,12 @@ impl Violation {
         std::iter::once(self.place()).chain(inherited)
     }
 
-    /// What offends there; a changed literal is another one.
+    /// What offends there. Where the rule does not say so, a changed literal is another one: which part of it is the
+    /// credential, and whether it holds one more, is not known.
     fn offenders(&self) -> impl Iterator<Item = Offender<'_>> {
         let literal = match self.observed {
-            Observed::Withheld { digest, .. } => Some(Offender::Literal(digest)),
-            Observed::Unset(_) | Observed::Shown(_) => None,
+            Observed::Withheld { digest, .. } if self.about.is_empty() => Some(Offender::Literal(digest)),
+            Observed::Withheld { .. } | Observed::Unset(_) | Observed::Shown(_) => None,
         };
         self.about.iter().map(|it| Offender::Named(it)).chain(literal)
     }
@@ -263,7 +264,7 @@ impl Verdict {
             .violations
             .iter()
             .filter(|it| it.effective_severity() == Severity::Deny)
-            .filter_map(|it| it.fact.as_ref());
+            .flat_map(|it| &it.facts);
         let unknown = self
             .unknowns
             .iter()
@@ -304,6 +305,7 @@ impl Verdict {
                 kept.severity = kept.severity.max(next.severity);
                 kept.policies.append(&mut next.policies);
                 kept.about.append(&mut next.about);
+                kept.facts.append(&mut next.facts);
                 kept.inherited_at.append(&mut next.inherited_at);
             }
             same

@@ -12,7 +12,7 @@
     reason = "fixtures are files; only the crate itself reads none"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use portcullis_api::{Enforcement, RuleId, SecurityPolicy};
 use portcullis_engine::mutation::{self, Scope};
 use portcullis_engine::path::{FieldPath, Segment};
 use portcullis_engine::{
-    CompiledPolicy, ConfigMapFact, Decision, Fact, Facts, Governing, KeyFact, PodsBehind, SecretFact,
+    CompiledPolicy, ConfigMapFact, Decision, Fact, FactKey, Facts, Governing, KeyFact, PodsBehind, SecretFact,
     Subject, Verdict, evaluate, render, rules, select,
 };
 use rstest::rstest;
@@ -47,6 +47,8 @@ struct Fixture {
     /// Nothing was looked up: every fact is unknown.
     #[serde(default)]
     facts_unknown: bool,
+    /// The objects that would be looked up live before the verdict is given, such as `ConfigMap settings`, sorted.
+    deciding_facts: Option<Vec<String>>,
 }
 
 impl Fixture {
@@ -86,12 +88,8 @@ impl Fixture {
         }
         for key in portcullis_engine::references(subject) {
             match key {
-                portcullis_engine::FactKey::Secret(name) => {
-                    facts.secrets.insert(name, Fact::Absent).map(drop)
-                }
-                portcullis_engine::FactKey::ConfigMap(name) => {
-                    facts.config_maps.insert(name, Fact::Absent).map(drop)
-                }
+                FactKey::Secret(name) => facts.secrets.insert(name, Fact::Absent).map(drop),
+                FactKey::ConfigMap(name) => facts.config_maps.insert(name, Fact::Absent).map(drop),
             };
         }
         for (name, keys) in &self.secrets {
@@ -143,6 +141,14 @@ fn fixture(#[files("fixtures/**/*.yaml")] path: PathBuf) {
             "{} does not resolve",
             violation.path.indexed()
         );
+    }
+    if let Some(expected) = &fixture.deciding_facts {
+        let named = |it: &FactKey| match it {
+            FactKey::Secret(name) => format!("Secret {name}"),
+            FactKey::ConfigMap(name) => format!("ConfigMap {name}"),
+        };
+        let deciding: BTreeSet<String> = verdict.deciding_facts().iter().map(named).collect();
+        assert_eq!(&Vec::from_iter(deciding), expected, "{}", path.display());
     }
     if expected == "fail" {
         insta::assert_snapshot!(

@@ -132,6 +132,23 @@ const ADD_MORE: &str = "securityContext: {capabilities: {add: [NET_RAW, SYS_ADMI
     api("env: [{name: CORS_ORIGINS, value: 'https://b.example.com'}]"),
     api("env: [{name: CORS_ORIGINS, value: 'https://b.example.com,https://c.example.com'}]")
 )]
+#[case::an_origin_more_in_a_value_that_is_withheld(
+    CORS,
+    api("env: [{name: CORS_ORIGINS, value: 'https://u:hunter2@b.example.com'}]"),
+    api(
+        "env: [{name: CORS_ORIGINS, value: 'https://u:hunter2@b.example.com,https://u:hunter2@c.example.com'}]"
+    )
+)]
+#[case::another_text_around_a_literal(
+    SECRETS,
+    api("env: [{name: REDIS_URL, value: 'redis://:hunter2@a'}]"),
+    api("env: [{name: REDIS_URL, value: 'redis://:hunter2@a redis://:hunter3@b'}]")
+)]
+#[case::a_literal_that_is_referred_to_changes(
+    SECRETS,
+    api("env: [{name: A, value: hunter2}, {name: DB_PASSWORD, value: $(A)}]"),
+    api("env: [{name: A, value: hunter3}, {name: DB_PASSWORD, value: $(A)}]")
+)]
 #[case::an_entry_more_is_unwired(
     ENTRIES,
     api("env: [{name: A, valueFrom: {secretKeyRef: {name: here, key: key}}}]"),
@@ -199,6 +216,23 @@ fn what_is_worse_than_before_is_denied(
     CORS,
     api("env: [{name: CORS_ORIGINS, value: 'https://b.example.com,https://c.example.com'}]"),
     api("env: [{name: CORS_ORIGINS, value: 'https://b.example.com'}]")
+)]
+#[case::an_origin_less_in_a_value_that_is_withheld(
+    CORS,
+    api(
+        "env: [{name: CORS_ORIGINS, value: 'https://u:hunter2@b.example.com,https://u:hunter2@c.example.com'}]"
+    ),
+    api("env: [{name: CORS_ORIGINS, value: 'https://u:hunter2@c.example.com'}]")
+)]
+#[case::an_allowed_origin_more_in_a_value_that_is_withheld(
+    CORS,
+    api("env: [{name: CORS_ORIGINS, value: 'https://u:hunter2@b.example.com'}]"),
+    api("env: [{name: CORS_ORIGINS, value: 'https://a.example.com,https://u:hunter2@b.example.com'}]")
+)]
+#[case::an_allowed_origin_more_beside_a_wildcard_that_is_withheld(
+    CORS,
+    api("env: [{name: CORS_ORIGINS, value: 'https://*@b.example.com'}]"),
+    api("env: [{name: CORS_ORIGINS, value: 'https://a.example.com https://*@b.example.com'}]")
 )]
 #[case::an_entry_less_is_unwired(
     ENTRIES,

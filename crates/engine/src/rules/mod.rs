@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 use portcullis_api::{Environment, RuleId, SecurityPolicySpec, Severity};
 
+use crate::environment::RestsOn;
 use crate::facts::{FactKey, Facts};
 use crate::path::FieldPath;
 use crate::policy::{CompiledComponent, CompiledPolicy};
@@ -202,7 +203,7 @@ impl<'c> Findings<'c> {
             remedy: printable(&remedy.into(), MAX_REMEDY_CHARS).into_owned(),
             about: BTreeSet::new(),
             inherited_at: Vec::new(),
-            fact: None,
+            facts: BTreeSet::new(),
             ratcheted: false,
         });
     }
@@ -224,11 +225,17 @@ impl<'c> Findings<'c> {
         }
     }
 
-    /// Says of the violation recorded last that it rests on `fact`, which is looked up live before a denial.
+    /// Says of the violation recorded last that it rests on `fact`, which is looked up live before a denial. Once for each
+    /// fact.
     pub fn rests_on(&mut self, fact: FactKey) {
         if let Some(violation) = self.violations.last_mut() {
-            violation.fact = Some(fact);
+            violation.facts.insert(fact);
         }
+    }
+
+    /// As [`Findings::rests_on`], for all that a variable's value rests on.
+    pub(crate) fn rests_on_all(&mut self, sources: &RestsOn<'_>) {
+        sources.iter().for_each(|it| self.rests_on(it.key()));
     }
 
     /// Records that the demand cannot be judged, since `fact` is unknown.

@@ -11,7 +11,7 @@ use super::cors_wildcard::{allowed, is_wildcard};
 use super::names::Form;
 use super::settings::{Setting, of_ingress, settings, source_path};
 use super::{origins, pattern};
-use crate::environment::{Environment, Place, Value};
+use crate::environment::{Budget, Environment, Place, RestsOn, Value, has_gap};
 use crate::facts::FactKey;
 use crate::path::FieldPath;
 use crate::rules::{Context, Findings, Rule, Section, Severities};
@@ -45,58 +45,65 @@ fn check_setting(
     allowed: Option<&[String]>,
     findings: &mut Findings<'_>,
 ) {
-    let path = setting.path.clone();
-    let before = findings.violations.len();
-    let value = match &setting.value {
-        Value::Partial { text, .. } if is_wildcard(setting.form, text, allowed) => {
-            return check_text(context, setting, text, allowed, findings);
-        }
-        Value::Partial { gap, .. } => gap,
-        value => value,
+    let (text, gap) = match &setting.value {
+        Value::Text(text) => (Some(&**text), None),
+        Value::Partial { text, gap } => (Some(text.as_str()), Some(&**gap)),
+        gap => (None, Some(gap)),
     };
-    match value {
-        Value::Text(text) => check_text(context, setting, text, allowed, findings),
-        Value::Secret(name) => {
-            let name_of = setting.label.as_deref().unwrap_or_default().trim_end_matches('=');
-            let observed = format!("{name_of} from Secret {name}, which is not read");
-            let fix = "origins are no secret: set them as value, or from a ConfigMap";
-            let observed = Observed::Shown(observed.trim_start().to_owned());
-            findings.violation(path, observed, origins::required(allowed), fix);
-            findings.about(format!("{name_of} {name}"));
+    if let Some(text) = text {
+        if is_wildcard(setting.form, text, allowed) && is_left_to_wildcard(context) {
+            return;
         }
-        Value::Hidden => {
-            let observed = Observed::Shown("known only where the pod runs".to_owned());
-            let fix = "write the origins themselves: set them as value, or from a ConfigMap";
-            findings.violation(path, observed, origins::required(allowed), fix);
-            findings.about(setting.label.clone().unwrap_or_default());
-        }
-        Value::TooLong if !is_left_to_wildcard(context) => {
-            let observed = Observed::Shown("more than is expanded".to_owned());
-            let fix = "write the origins without references to long variables";
-            findings.violation(path, observed, origins::required(allowed), fix);
-        }
-        Value::Unknown { fact, cause } if !is_left_to_wildcard(context) => {
-            findings.unknown(path, fact.clone(), &**cause);
-        }
-        Value::Unknown { .. } | Value::TooLong | Value::Partial { .. } => {}
+        check_text(setting, text, allowed, findings);
     }
-    if let (Some(fact), true) = (&setting.fact, findings.violations.len() > before) {
-        findings.rests_on(fact.clone());
+    if let Some(gap) = gap {
+        check_gap(context, setting, gap, allowed, findings);
     }
 }
 
-fn check_text(
+/// Judges what no text is known of.
+fn check_gap(
     context: &Context<'_, '_>,
     setting: &Setting<'_>,
-    text: &str,
+    gap: &Value<'_>,
     allowed: Option<&[String]>,
     findings: &mut Findings<'_>,
 ) {
-    let form = setting.form;
-    if is_wildcard(form, text, allowed) && is_left_to_wildcard(context) {
-        return;
+    let name = setting.label.as_deref().unwrap_or_default();
+    let (observed, fix, about) = match gap {
+        Value::Secret(secret) => {
+            let name = name.trim_end_matches('=');
+            (
+                format!("{name} from Secret {secret}, which is not read"),
+                "origins are no secret: set them as value, or from a ConfigMap",
+                Some(format!("{name} {secret}")),
+            )
+        }
+        Value::Hidden => (
+            "known only where the pod runs".to_owned(),
+            "write the origins themselves: set them as value, or from a ConfigMap",
+            Some(name.to_owned()),
+        ),
+        Value::TooLong if !is_left_to_wildcard(context) => (
+            "more than is expanded".to_owned(),
+            "write the origins without references to long variables",
+            None,
+        ),
+        Value::Unknown { fact, cause } if !is_left_to_wildcard(context) => {
+            return findings.unknown(setting.path.clone(), fact.clone(), &**cause);
+        }
+        _ => return,
+    };
+    let observed = Observed::Shown(observed.trim_start().to_owned());
+    findings.violation(setting.path.clone(), observed, origins::required(allowed), fix);
+    if let Some(about) = about {
+        findings.about(about);
     }
-    let offending = offending(form, text, allowed);
+    findings.rests_on_all(&setting.rests_on);
+}
+
+fn check_text(setting: &Setting<'_>, text: &str, allowed: Option<&[String]>, findings: &mut Findings<'_>) {
+    let offending = offending(setting.form, text, allowed);
     if offending.is_empty() {
         return;
     }
@@ -110,11 +117,12 @@ fn check_text(
             "write each origin with its scheme and without a path",
         ),
     };
-    let observed = setting.shown(&offending.join(", "));
+    let observed = setting.shown_entries(&offending);
     findings.violation(setting.path.clone(), observed, required, fix);
     for entry in &offending {
         findings.about(setting.about(entry));
     }
+    findings.rests_on_all(&setting.rests_on);
 }
 
 /// Whether `http/cors-wildcard` reports wildcards at least as severely as this rule would.
@@ -122,7 +130,7 @@ fn is_left_to_wildcard(context: &Context<'_, '_>) -> bool {
     context.policy.severity(RuleId::HttpCorsWildcard) >= context.policy.severity(RuleId::HttpCorsExplicit)
 }
 
-/// The parts of a value that are no full origins out of the list.
+/// The known parts of a value that are no full origins out of the list.
 fn offending(form: Form, text: &str, allowed: Option<&[String]>) -> Vec<String> {
     let normal: Option<Vec<String>> =
         allowed.map(|it| it.iter().filter_map(|it| origins::normal(it)).collect());
@@ -141,12 +149,14 @@ fn offending(form: Form, text: &str, allowed: Option<&[String]>) -> Vec<String> 
         Form::Patterns => pattern::patterns(text)
             .into_iter()
             .filter(|it| !is_fine(pattern::only_origin(it).and_then(|it| origins::normal(&it))))
+            .filter(|it| !has_gap(it))
             .map(String::from)
             .collect(),
         Form::Origins | Form::IngressOrigins => origins::entries(text)
             .into_iter()
             .filter(|it| !is_fine(origins::normal(it)))
             .filter(|it| form == Form::Origins || normal.is_some() || !it.contains("://*."))
+            .filter(|it| !has_gap(it))
             .map(String::from)
             .collect(),
     }
@@ -160,6 +170,8 @@ fn check_set(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     if !context.components.iter().any(|it| it.role == Role::HttpService) {
         return;
     }
+    let budget = Budget::default();
+    let mut unset = Vec::new();
     let mut empty = Vec::new();
     let mut unknown = Vec::new();
     for it in context
@@ -167,10 +179,10 @@ fn check_set(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
         .containers()
         .filter(|it| it.kind == ContainerKind::Main)
     {
-        match state(context, &it, name) {
+        match state(context, &it, name, &budget) {
             State::Set => return,
-            State::Unset => {}
-            State::Empty(path) => empty.push(path),
+            State::Unset(rests_on) => unset.push(rests_on),
+            State::Empty(path, rests_on) => empty.push((path, rests_on)),
             State::Unknown(path, fact, cause) => unknown.push((path, fact, cause)),
         }
     }
@@ -178,7 +190,13 @@ fn check_set(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     if let Some((path, fact, cause)) = unknown.into_iter().min_by_key(|(path, ..)| path.display()) {
         return findings.unknown(path, fact, cause);
     }
-    let (path, observed) = match empty.into_iter().min_by_key(FieldPath::display) {
+    let rests_on = unset.into_iter().chain(empty.iter().map(|(_, it)| it.clone()));
+    let rests_on: Vec<RestsOn<'_>> = rests_on.collect();
+    let (path, observed) = match empty
+        .into_iter()
+        .map(|(path, _)| path)
+        .min_by_key(FieldPath::display)
+    {
         Some(path) => (path, Observed::Shown("empty".to_owned())),
         None => match context.subject.pod() {
             Some((_, spec)) if !spec.containers.is_empty() => {
@@ -194,31 +212,33 @@ fn check_set(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
         required,
         format!("set {name} to the list of origins"),
     );
+    rests_on.iter().for_each(|it| findings.rests_on_all(it));
 }
 
 /// Whether one container sets the policy's variable.
-enum State {
+enum State<'s> {
     Set,
-    Unset,
-    Empty(FieldPath),
+    Unset(RestsOn<'s>),
+    Empty(FieldPath, RestsOn<'s>),
     Unknown(FieldPath, FactKey, String),
 }
 
-fn state(context: &Context<'_, '_>, it: &ContainerRef<'_, '_>, name: &str) -> State {
-    let environment = Environment::new(
-        it.container,
-        context.subject.pod().map(|(metadata, _)| metadata),
-        context.facts,
-    );
+fn state<'s>(context: &Context<'s, '_>, it: &ContainerRef<'s, '_>, name: &str, budget: &Budget) -> State<'s> {
+    let metadata = context.subject.pod().map(|(metadata, _)| metadata);
+    let environment = Environment::new(it.container, metadata, context.facts, budget);
     let path = context.subject.container_path(it);
     let variables = environment.variables(|found| found == name);
-    let Some(variable) = variables.first() else {
+    let Some(variable) = variables.into_iter().next() else {
+        // What was not read is reported for itself.
+        if environment.unread_source().is_some() {
+            return State::Set;
+        }
         let mut sources = environment.unknown_sources();
         return match sources.next() {
             Some((index, fact, cause)) => {
                 State::Unknown(source_path(context, it, index), fact, cause.to_string())
             }
-            None => State::Unset,
+            None => State::Unset(environment.could_set(name)),
         };
     };
     match &variable.value {
@@ -227,7 +247,7 @@ fn state(context: &Context<'_, '_>, it: &ContainerRef<'_, '_>, name: &str) -> St
                 Place::Env(index) => path.field("env").item(index, Some(name)),
                 Place::EnvFrom(index) => source_path(context, it, index),
             };
-            State::Empty(path)
+            State::Empty(path, variable.rests_on)
         }
         Value::Unknown { fact, cause } => State::Unknown(path.field("env"), fact.clone(), cause.to_string()),
         _ => State::Set,

@@ -58,6 +58,7 @@ fn report_too_long(setting: &Setting<'_>, allowed: Option<&[String]>, findings: 
     let observed = Observed::Shown("more than is expanded".to_owned());
     let fix = "write the origins without references to long variables";
     findings.violation(setting.path.clone(), observed, origins::required(allowed), fix);
+    findings.rests_on_all(&setting.rests_on);
 }
 
 /// The policy's list, where it states one.
@@ -102,9 +103,7 @@ fn report(setting: &Setting<'_>, text: &str, allowed: Option<&[String]>, finding
         }
         Form::Patterns | Form::UntriedPatterns | Form::AllowAll => findings.about(setting.about(text)),
     }
-    if let Some(fact) = &setting.fact {
-        findings.rests_on(fact.clone());
-    }
+    findings.rests_on_all(&setting.rests_on);
 }
 
 fn check_ingress(context: &Context<'_, '_>, allowed: Option<&[String]>, findings: &mut Findings<'_>) {

@@ -1,6 +1,7 @@
 //! Origins as people write them: JSON and Python lists, YAML lists, lists with commas, semicolons or spaces, quoted.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::net::Ipv6Addr;
 
 use crate::environment::Value;
@@ -22,6 +23,13 @@ pub(super) fn entries(text: &str) -> Vec<Cow<'_, str>> {
         return list.iter().flat_map(|it| split(it).map(owned)).collect();
     }
     split(text).collect()
+}
+
+/// Whether each of `some` is an entry of `text`.
+pub(super) fn stand_in(some: &[String], text: &str) -> bool {
+    let entries = entries(text);
+    let entries: HashSet<&str> = entries.iter().map(|it| &**it).collect();
+    some.iter().all(|it| entries.contains(it.as_str()))
 }
 
 fn owned(text: Cow<'_, str>) -> Cow<'static, str> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::names::{self, Form};
 use super::origins;
-use crate::environment::{Environment, Place, Value, Variable};
+use crate::environment::{Budget, Environment, Place, RestsOn, Value, Variable};
 use crate::facts::FactKey;
 use crate::path::FieldPath;
 use crate::rules::Context;
@@ -42,17 +42,29 @@ pub(super) struct Setting<'s> {
     pub is_credential: bool,
     /// What names the setting where the path does not, such as `--cors-origins=`.
     pub label: Option<String>,
-    /// The ConfigMap that the value comes from.
-    pub fact: Option<FactKey>,
+    /// What decides the value, beside the object.
+    pub rests_on: RestsOn<'s>,
 }
 
 impl Setting<'_> {
-    /// `text`, the value or a part of it, as it may be shown.
+    /// `text`, the value, as it may be shown.
     pub(super) fn shown(&self, text: &str) -> Observed {
+        self.as_is(self.written.as_deref().unwrap_or(text))
+    }
+
+    /// `entries`, origins of the value, as they may be shown: the whole value where one of them does not stand in the
+    /// object as it is.
+    pub(super) fn shown_entries(&self, entries: &[String]) -> Observed {
+        match self.written.as_deref() {
+            Some(written) if !origins::stand_in(entries, written) => self.as_is(written),
+            _ => self.as_is(&entries.join(", ")),
+        }
+    }
+
+    fn as_is(&self, text: &str) -> Observed {
         if self.is_credential {
             return Observed::withheld("what is named like a credential", text);
         }
-        let text = self.written.as_deref().unwrap_or(text);
         match credentials::anywhere(text) {
             Some(what) => Observed::withheld(what, text),
             None => origins::shown(self.label.as_deref(), text),
@@ -76,12 +88,10 @@ impl Setting<'_> {
 /// among them as [`Value::Unknown`].
 pub(super) fn settings<'s>(context: &Context<'s, '_>) -> Vec<Setting<'s>> {
     let mut settings = Vec::new();
+    let budget = Budget::default();
+    let metadata = context.subject.pod().map(|(metadata, _)| metadata);
     for it in context.subject.containers() {
-        let environment = Environment::new(
-            it.container,
-            context.subject.pod().map(|(metadata, _)| metadata),
-            context.facts,
-        );
+        let environment = Environment::new(it.container, metadata, context.facts, &budget);
         of_variables(context, &it, &environment, &mut settings);
         of_command_line(context, &it, &environment, &mut settings);
     }
@@ -99,7 +109,7 @@ fn declared<'s>(context: &Context<'s, '_>) -> Option<&'s str> {
 fn of_variables<'s>(
     context: &Context<'s, '_>,
     it: &ContainerRef<'s, '_>,
-    environment: &Environment<'s, '_>,
+    environment: &Environment<'s, '_, '_>,
     settings: &mut Vec<Setting<'s>>,
 ) {
     let declared = declared(context);
@@ -107,7 +117,7 @@ fn of_variables<'s>(
         let Some(form) = names::of_variable(&variable.name, declared) else {
             continue;
         };
-        let (path, fact) = place(context, it, &variable);
+        let path = place(context, it, &variable);
         let label = matches!(variable.place, Place::EnvFrom(_)).then(|| format!("{}=", variable.name));
         let (written, is_credential) = written(it, &variable);
         settings.push(Setting {
@@ -117,22 +127,29 @@ fn of_variables<'s>(
             written,
             is_credential,
             label,
-            fact,
+            rests_on: variable.rests_on,
         });
     }
+    let unread = environment.unread_source();
+    settings.extend(unread.map(|index| of_source(source_path(context, it, index), Value::TooLong)));
     for (index, fact, cause) in environment.unknown_sources() {
         if matches!(fact, FactKey::ConfigMap(_)) {
             let path = source_path(context, it, index).field("configMapRef");
-            settings.push(Setting {
-                path,
-                form: Form::Origins,
-                value: Value::Unknown { fact, cause },
-                written: None,
-                is_credential: false,
-                label: None,
-                fact: None,
-            });
+            settings.push(of_source(path, Value::Unknown { fact, cause }));
         }
+    }
+}
+
+/// Stands for whatever a source of `envFrom` sets that was not read.
+fn of_source<'s>(path: FieldPath, value: Value<'s>) -> Setting<'s> {
+    Setting {
+        path,
+        form: Form::Origins,
+        value,
+        written: None,
+        is_credential: false,
+        label: None,
+        rests_on: RestsOn::default(),
     }
 }
 
@@ -155,41 +172,24 @@ fn written<'s>(it: &ContainerRef<'s, '_>, variable: &Variable<'_>) -> (Option<Co
     (written.map(Cow::Borrowed), is_credential)
 }
 
-/// Path of a variable's value, and the ConfigMap that holds it.
-fn place(
-    context: &Context<'_, '_>,
-    it: &ContainerRef<'_, '_>,
-    variable: &Variable<'_>,
-) -> (FieldPath, Option<FactKey>) {
+/// Path of a variable's value.
+fn place(context: &Context<'_, '_>, it: &ContainerRef<'_, '_>, variable: &Variable<'_>) -> FieldPath {
     match variable.place {
         Place::Env(index) => {
-            let base = it.container.env.get(index);
-            let Some(entry) = base else {
-                return (context.subject.container_path(it).field("env"), None);
+            let Some(entry) = it.container.env.get(index) else {
+                return context.subject.container_path(it).field("env");
             };
             let path = context.subject.env_path(it, index, entry);
-            let source = entry.value_from.as_ref();
-            match source.and_then(|it| it.config_map_key_ref.as_ref()) {
-                Some(reference) => (
-                    path.fields(&["valueFrom", "configMapKeyRef"]),
-                    Some(FactKey::ConfigMap(reference.name.to_string())),
-                ),
-                None if source.is_some_and(|it| it.field_ref.is_some()) => {
-                    (path.fields(&["valueFrom", "fieldRef"]), None)
-                }
-                None => (path, None),
+            match &entry.value_from {
+                Some(it) if it.config_map_key_ref.is_some() => path.fields(&["valueFrom", "configMapKeyRef"]),
+                Some(it) if it.field_ref.is_some() => path.fields(&["valueFrom", "fieldRef"]),
+                _ => path,
             }
         }
         Place::EnvFrom(index) => {
-            let path = source_path(context, it, index);
             let source = it.container.env_from.get(index);
-            match source.and_then(|it| it.config_map_ref.as_ref()) {
-                Some(reference) => (
-                    path.field("configMapRef"),
-                    Some(FactKey::ConfigMap(reference.name.to_string())),
-                ),
-                None => (path.field("secretRef"), None),
-            }
+            let is_map = source.is_some_and(|it| it.config_map_ref.is_some());
+            source_path(context, it, index).field(if is_map { "configMapRef" } else { "secretRef" })
         }
     }
 }
@@ -206,13 +206,13 @@ pub(super) fn source_path(context: &Context<'_, '_>, it: &ContainerRef<'_, '_>, 
 fn of_command_line<'s>(
     context: &Context<'s, '_>,
     it: &ContainerRef<'s, '_>,
-    environment: &Environment<'s, '_>,
+    environment: &Environment<'s, '_, '_>,
     settings: &mut Vec<Setting<'s>>,
 ) {
     let declared = declared(context);
     let mut waiting: Option<(Form, String)> = None;
     for Word { field, index, text } in command_line(it.container) {
-        let mut push = |form, label, written: Cow<'s, str>, value| {
+        let mut push = |form, label, written: Cow<'s, str>, (value, rests_on)| {
             settings.push(Setting {
                 path: context.subject.container_path(it).field(field).item(index, None),
                 form,
@@ -220,7 +220,7 @@ fn of_command_line<'s>(
                 written: written.contains("$(").then_some(written),
                 is_credential: false,
                 label: Some(label),
-                fact: None,
+                rests_on,
             });
         };
         if let Some((form, flag)) = waiting.take()
@@ -228,7 +228,7 @@ fn of_command_line<'s>(
         {
             let value = environment.argument(text.clone());
             // `--cors` alone is a switch in most programs, and the next word is something else.
-            if !names::is_switch(&flag) || origins::may_be_origins(&value) {
+            if !names::is_switch(&flag) || origins::may_be_origins(&value.0) {
                 push(form, format!("{flag} "), text, value);
                 continue;
             }
@@ -291,7 +291,7 @@ impl<'s> IngressOrigins<'s> {
             written: None,
             is_credential: false,
             label: None,
-            fact: None,
+            rests_on: RestsOn::default(),
         }
     }
 }

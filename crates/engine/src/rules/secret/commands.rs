@@ -1,11 +1,12 @@
 //! Credentials on command lines: `--api-key=…`, `--requirepass …`, `curl -u user:…`, also inside the text of a shell.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
 
 use super::credentials::{self, anywhere};
 use super::names::{self, Strength};
+use crate::environment::{Environment, RestsOn, Value};
 use crate::object::Container;
-use crate::words::command_line;
+use crate::words::words;
 
 /// One element of a command line that holds a credential.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,54 +17,58 @@ pub(super) struct Leak<'c> {
     pub index: usize,
     /// What it holds.
     pub what: &'static str,
-    /// The whole element.
+    /// The whole element, as it is written.
     pub element: &'c str,
+    /// What decides what it expands to, beside the object.
+    pub rests_on: RestsOn<'c>,
 }
 
 /// Flags that take `user:password`.
 const BASIC: &[&str] = &["-u", "--user", "--proxy-user"];
 
-/// The elements of `command` and `args` that hold a credential, each once.
-pub(super) fn leaks<'c>(container: &'c Container<'_>) -> Vec<Leak<'c>> {
-    let mut leaks: Vec<Leak<'c>> = Vec::new();
+/// The elements of `command` and `args` that hold a credential, each once; judged as the process gets them.
+pub(super) fn leaks<'c>(
+    container: &'c Container<'_>,
+    environment: &Environment<'c, '_, '_>,
+) -> Vec<Leak<'c>> {
+    let mut leaks = Vec::new();
+    // The value of a flag may be the first word of the next element.
+    let mut flag = None;
     for (field, list) in [("command", &container.command), ("args", &container.args)] {
         for (index, element) in list.iter().enumerate() {
             let element = element.as_str();
-            leaks.extend(anywhere(element).map(|what| Leak {
-                field,
-                index,
-                what,
-                element,
-            }));
-        }
-    }
-    let mut known: BTreeSet<(&str, usize)> = leaks.iter().map(|it| (it.field, it.index)).collect();
-    let mut flag = None;
-    for word in command_line(container) {
-        if let Some(flag) = flag.take()
-            && let Some(what) = value_of(flag, &word.text)
-        {
-            let list = if word.field == "args" {
-                &container.args
-            } else {
-                &container.command
-            };
-            if let Some(element) = list.get(word.index)
-                && known.insert((word.field, word.index))
-            {
-                let (field, index) = (word.field, word.index);
+            let (value, rests_on) = environment.argument(Cow::Borrowed(element));
+            if let Some(what) = leak(&value, &mut flag) {
                 leaks.push(Leak {
                     field,
                     index,
                     what,
                     element,
+                    rests_on,
                 });
             }
-            continue;
         }
-        flag = awaits(&word.text);
     }
     leaks
+}
+
+/// What credential an element holds. `flag` is what the words before it await, and then what its own do.
+fn leak(value: &Value<'_>, flag: &mut Option<Awaited>) -> Option<&'static str> {
+    let Some(text) = value.known_text() else {
+        *flag = None;
+        return Some("more than is expanded");
+    };
+    let mut found = anywhere(text);
+    for word in words(text) {
+        if let Some(awaited) = flag.take()
+            && let Some(what) = value_of(awaited, &word)
+        {
+            found = found.or(Some(what));
+            continue;
+        }
+        *flag = awaits(&word);
+    }
+    found
 }
 
 /// What the word after a flag is to be.
@@ -101,13 +106,26 @@ fn value_of(awaited: Awaited, word: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::Budget;
+    use crate::facts::Facts;
     use rstest::rstest;
     use serde_json::json;
 
+    /// In a container with the variables `REDIS_PASSWORD`, out of a Secret, `POD`, known only where it runs, and `A`.
     fn indices(args: &[&str]) -> Vec<usize> {
-        let json = json!({"args": args}).to_string();
+        let env = json!([
+            {"name": "REDIS_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "redis", "key": "password"}}},
+            {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "A", "value": "hunter2"},
+        ]);
+        let json = json!({"args": args, "env": env}).to_string();
         let container: Container<'_> = serde_json::from_str(&json).unwrap();
-        leaks(&container).iter().map(|it| it.index).collect()
+        let (facts, budget) = (Facts::default(), Budget::default());
+        let environment = Environment::new(&container, None, &facts, &budget);
+        leaks(&container, &environment)
+            .iter()
+            .map(|it| it.index)
+            .collect()
     }
 
     /// Were each compared with all before, this would take minutes.
@@ -126,7 +144,15 @@ mod tests {
     #[case(&["-c", "curl -u admin:hunter2 http://localhost"], &[1])]
     #[case(&["-c", "PGPASSWORD=hunter2 psql"], &[1])]
     #[case(&["http://admin:hunter2@localhost"], &[0])]
+    #[case(&["--password=hunter2$(UNDEFINED)"], &[0])]
+    #[case(&["--password=$(A)"], &[0])]
+    #[case(&["--requirepass", "$(A)", "--verbose"], &[1])]
+    #[case(&["--password=hunter2-$(POD)"], &[0])]
     #[case(&["--requirepass", "$(REDIS_PASSWORD)"], &[])]
+    #[case(&["--requirepass", "$(REDIS_PASSWORD)", "hunter2"], &[])]
+    #[case(&["--password=pre-$(REDIS_PASSWORD)", "redis://:$(REDIS_PASSWORD)@redis"], &[])]
+    #[case(&["--password=$(UNDEFINED)", "--password=$$(UNDEFINED)"], &[])]
+    #[case(&["--password=$(POD)"], &[])]
     #[case(&["-c", "redis-cli -a \"$REDIS_PASSWORD\" --password ${PW}"], &[])]
     #[case(&["--password-file", "/run/pw", "--password", "--verbose"], &[])]
     #[case(&["-u", "1000:1000"], &[])]

@@ -1,8 +1,10 @@
 //! Whether a text is, or holds, a credential: by its name, by its form, in a URL, in a connection string.
 
+use std::borrow::Cow;
+
 use super::names::{self, Strength};
 use super::shapes;
-use crate::environment::GAP;
+use crate::environment::{GAP, HIDDEN};
 
 const BY_NAME: &str = "a literal credential";
 
@@ -10,7 +12,7 @@ const IN_URL: &str = "a password in a URL";
 const IN_PAIRS: &str = "a password in plain text";
 
 /// What the value of variable or flag `name` is, if it is a credential. A name that the policy `declares` is one
-/// whatever it sounds like.
+/// whatever it sounds like. The value is expanded: a `$(NAME)` that is left in it nothing defines.
 pub(super) fn named(name: &str, value: &str, declares: bool) -> Option<&'static str> {
     if value.is_empty() {
         return None;
@@ -19,15 +21,16 @@ pub(super) fn named(name: &str, value: &str, declares: bool) -> Option<&'static 
         return Some(found);
     }
     if declares {
-        return (!is_reference(value)).then_some(BY_NAME);
+        return literal(value).map(|_| BY_NAME);
     }
     names::strength(name).and_then(|it| of_strength(it, value))
 }
 
 /// What a value is under a name that says with `strength` that it is a credential.
 pub(super) fn of_strength(strength: Strength, value: &str) -> Option<&'static str> {
+    let value = &*literal(value)?;
     let is_credential = match strength {
-        Strength::Password => !value.is_empty() && !is_reference(value) && !is_bool(value),
+        Strength::Password => !is_bool(value),
         Strength::Secret => is_secret(value),
         Strength::Key => is_secret(value) && is_random(value),
     };
@@ -40,6 +43,7 @@ pub(super) fn in_shell(strength: Strength, value: &str) -> Option<&'static str> 
 }
 
 fn is_of_shell(value: &str) -> bool {
+    let value = without_references(value);
     value.starts_with("$(") || value.starts_with('`') || value.strip_prefix('$').is_some_and(is_identifier)
 }
 
@@ -66,7 +70,7 @@ fn has_password_in_url(text: &str) -> bool {
             .rsplit_once('@')
             .and_then(|(user_info, _)| user_info.split_once(':'))
             .map(|(_, password)| password);
-        password.is_some_and(|it| !it.is_empty() && !is_reference(it) && !is_of_shell(it))
+        password.is_some_and(|it| literal(it).is_some() && !is_of_shell(it))
     })
 }
 
@@ -86,9 +90,7 @@ fn has_password_pair(text: &str) -> bool {
 
 /// Whether a value under a name for secrets can be one.
 fn is_secret(value: &str) -> bool {
-    !value.is_empty()
-        && !is_reference(value)
-        && !is_bool(value)
+    !is_bool(value)
         && !is_number(value)
         && !is_uuid(value)
         && !is_object(value)
@@ -121,6 +123,40 @@ fn is_object(value: &str) -> bool {
         .is_some_and(|(namespace, name)| is_name(namespace) && is_name(name))
 }
 
+/// What stands literally in a value; `None` where nothing does: it is empty, the credential itself stands elsewhere, or
+/// nothing but references that lead nowhere are left of it.
+fn literal(value: &str) -> Option<Cow<'_, str>> {
+    let literal = without_references(value);
+    let is_only_references = matches!(literal, Cow::Owned(_)) && !literal.contains(char::is_alphanumeric);
+    (!literal.is_empty() && !is_only_references && !is_reference(&literal)).then_some(literal)
+}
+
+/// A value without the parts that hold no credential: each `$(NAME)` that nothing defines, as the process gets it as it
+/// is written, and what is known only where the pod runs.
+fn without_references(value: &str) -> Cow<'_, str> {
+    if !value.contains(HIDDEN) && !value.contains("$(") {
+        return Cow::Borrowed(value);
+    }
+    let mut literal = String::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(at) = rest.find(['$', HIDDEN]) {
+        let (before, found) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        literal.push_str(before);
+        rest = found
+            .strip_prefix(HIDDEN)
+            .or_else(|| after_reference(found))
+            .unwrap_or_else(|| {
+                literal.push('$');
+                found.strip_prefix('$').unwrap_or_default()
+            });
+    }
+    literal.push_str(rest);
+    match literal.len() == value.len() {
+        true => Cow::Borrowed(value),
+        false => Cow::Owned(literal),
+    }
+}
+
 /// Whether the credential itself stands elsewhere: a variable, a template, a path, a store's address, a digest.
 fn is_reference(value: &str) -> bool {
     const STORES: &[&str] = &[
@@ -142,7 +178,7 @@ fn is_reference(value: &str) -> bool {
     ];
     let value = value.trim();
     value.contains(GAP)
-        || has_reference(value)
+        || has_template(value)
         || value.contains("{{")
         || value.starts_with(['<', '{'])
         || value.starts_with("%(")
@@ -152,23 +188,28 @@ fn is_reference(value: &str) -> bool {
         || STORES.iter().any(|it| value.starts_with(it))
 }
 
-/// Whether a value holds `$(NAME)` or `${NAME}`, with a default or not.
-fn has_reference(value: &str) -> bool {
-    [("$(", ')'), ("${", '}')].iter().any(|(open, close)| {
-        let Some((inner, _)) = value.split_once(open).and_then(|(_, it)| it.split_once(*close)) else {
-            return false;
-        };
-        let name = inner.split_once(':').map_or(inner, |(name, _)| name);
-        is_name(name)
-    })
+/// What follows the `$(NAME)` that `text` begins with.
+fn after_reference(text: &str) -> Option<&str> {
+    let inner = text.strip_prefix("$(")?;
+    let after = inner.trim_start_matches(is_of_name);
+    (after.len() < inner.len())
+        .then(|| after.strip_prefix(')'))
+        .flatten()
 }
 
-/// Names of variables, also with dots and dashes, which Kubernetes allows.
+/// Whether a value holds `${NAME}`, with a default or not, which the kubelet leaves to the application.
+fn has_template(value: &str) -> bool {
+    let inner = value.split_once("${").and_then(|(_, it)| it.split_once('}'));
+    inner.is_some_and(|(inner, _)| is_name(inner.split_once(':').map_or(inner, |(name, _)| name)))
+}
+
 fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|it| it.is_ascii_alphanumeric() || matches!(it, b'_' | b'-' | b'.'))
+    !text.is_empty() && text.chars().all(is_of_name)
+}
+
+/// Names of variables hold dots and dashes, too, which Kubernetes allows.
+fn is_of_name(it: char) -> bool {
+    it.is_ascii_alphanumeric() || matches!(it, '_' | '-' | '.')
 }
 
 /// Whether a value looks like a path: base64 may begin with a slash, too.
@@ -233,6 +274,13 @@ mod tests {
     #[case("DB_PASSWORD", "$ecret123", BY_NAME)]
     #[case("DB_PASSWORD", "pa$(ss", BY_NAME)]
     #[case("DB_PASSWORD", "~hunter2", BY_NAME)]
+    #[case("DB_PASSWORD", "hunter2$(UNDEFINED)", BY_NAME)]
+    #[case("DB_PASSWORD", "$(UNDEFINED)hunter2", BY_NAME)]
+    #[case("DB_PASSWORD", "hunter2\u{1}", BY_NAME)]
+    #[case("JWT_SECRET", "$(A)-hunter2-$(B)", BY_NAME)]
+    #[case("REDIS_URL", "redis://:hunter2$(UNDEFINED)@redis:6379/0", IN_URL)]
+    #[case("REDIS_URL", "redis://:$(UNDEFINED)hunter2@redis:6379/0", IN_URL)]
+    #[case("JDBC", "jdbc:postgresql://db/app?password=hunter2$(UNDEFINED)", IN_PAIRS)]
     #[case("AUTH_TOKEN", "https://example.com/?code=abcdef", BY_NAME)]
     #[case("STRIPE_KEY", "rk0123456789abcdef", BY_NAME)]
     #[case("DATABASE_URL", "postgresql+asyncpg://app:hunter2@db:5432/app", IN_URL)]
@@ -249,6 +297,10 @@ mod tests {
     #[case("DB_PASSWORD", "")]
     #[case("DB_PASSWORD", "$(PG)")]
     #[case("DB_PASSWORD", "${PG}")]
+    #[case("DB_PASSWORD", " $(A)-$(B) ")]
+    #[case("DB_PASSWORD", "hunter2\0")]
+    #[case("LOCK_TOKEN", "\u{1}-\u{1}")]
+    #[case("DB_PASSWORD", "$(DIRECTORY)/secrets/pw")]
     #[case("DB_PASSWORD", "{{ .Values.password }}")]
     #[case("DB_PASSWORD", "/run/secrets/pw")]
     #[case("DB_PASSWORD", "${PG:-none}")]
@@ -271,9 +323,20 @@ mod tests {
         assert_eq!(named(name, value, false), None);
     }
 
+    /// Were a closing parenthesis looked for at every reference, this would take minutes.
+    #[test]
+    fn many_references_that_nothing_closes_are_read_once() {
+        assert_eq!(
+            named("DB_PASSWORD", &"$(A".repeat(512 * 1024), false),
+            Some(BY_NAME)
+        );
+        assert_eq!(named("DB_PASSWORD", &"$(A)".repeat(512 * 1024), false), None);
+    }
+
     #[test]
     fn a_declared_name_makes_every_literal_a_credential() {
         assert_eq!(named("MODEL", "plain", true), Some(BY_NAME));
+        assert_eq!(named("MODEL", "plain$(KEY)", true), Some(BY_NAME));
         assert_eq!(named("MODEL", "$(KEY)", true), None);
     }
 }

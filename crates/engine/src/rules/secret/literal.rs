@@ -1,8 +1,9 @@
 //! No credential stands in plain text.
 //!
-//! Reads: `env[].value` as written and expanded, `fieldRef`, `command`, `args`, annotations of object and pods, and the
-//! texts of ConfigMaps that reach variables. A credential is recognised by the name (declared in the policy, or credential-like), by its own form, as
-//! a password in a URL or in a connection string. A value that is overridden by a later one still stands in the object.
+//! Reads: `env[].value`, `command` and `args` as the process gets them, `fieldRef`, annotations of object and pods, and
+//! the texts of ConfigMaps that reach variables. A credential is recognised by the name (declared in the policy, or
+//! credential-like), by its own form, as a password in a URL or in a connection string. A value that is overridden by a
+//! later one still stands in the object.
 //! Source: S0-13, S0-19, S0-22, S0-50, S0-68, S0-88, S1-05, S1-06, S1-07, S1-09, S1-76, S2-49, S2-52, S2-53, S4-13,
 //! S4-19, S4-32.
 
@@ -11,10 +12,10 @@ use std::collections::{BTreeSet, HashSet};
 
 use portcullis_api::RuleId;
 
-use super::{commands, credentials, entries, names};
-use crate::environment::{Environment, Value, Variable};
+use super::{commands, credentials, entries};
+use crate::environment::{Budget, Environment, RestsOn, Value, Variable};
 use crate::facts::{Fact, FactKey};
-use crate::object::{EnvFrom, EnvVar, Metadata};
+use crate::object::{EnvVar, Metadata};
 use crate::path::FieldPath;
 use crate::rules::{Context, Findings, Rule, Section, Severities};
 use crate::subject::ContainerRef;
@@ -38,16 +39,15 @@ const REQUIRED: &str = "a reference to a Secret";
 fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     let mut unknown = BTreeSet::new();
     let metadata = context.subject.pod().map(|(metadata, _)| metadata);
+    let budget = Budget::default();
     for it in context.subject.containers() {
-        let environment = Environment::new(it.container, metadata, context.facts);
+        let environment = Environment::new(it.container, metadata, context.facts, &budget);
         for (index, variable) in it.container.env.iter().enumerate() {
             check_variable(context, &it, index, variable, &environment, findings);
             check_config_map_key(context, &it, index, variable, &mut unknown, findings);
         }
-        for (index, source) in it.container.env_from.iter().enumerate() {
-            check_source(context, &it, index, source, &mut unknown, findings);
-        }
-        check_command_line(context, &it, findings);
+        check_sources(context, &it, &environment, &mut unknown, findings);
+        check_command_line(context, &it, &environment, findings);
     }
     let root = FieldPath::root();
     check_annotations(&context.subject.object().metadata, root, findings);
@@ -65,10 +65,10 @@ fn check_variable<'e, 'a>(
     it: &ContainerRef<'_, '_>,
     index: usize,
     variable: &'e EnvVar<'a>,
-    environment: &Environment<'e, 'a>,
+    environment: &Environment<'e, 'a, '_>,
     findings: &mut Findings<'_>,
 ) {
-    let Some((what, value)) = literal(context, index, variable, environment) else {
+    let Some((what, value, rests_on)) = literal(context, index, variable, environment) else {
         return;
     };
     let name = variable.name.as_str();
@@ -80,37 +80,32 @@ fn check_variable<'e, 'a>(
     };
     let observed = Observed::withheld(what, &value);
     findings.violation(path, observed, REQUIRED, fix_variable(context, name, replaced));
+    findings.rests_on_all(&rests_on);
 }
 
-/// What credential an entry of `env` holds in plain text, by itself or with the literals that it refers to; and the
-/// text.
+/// What credential an entry of `env` holds in plain text, by itself or with the literals that it refers to; the text,
+/// and what decides it beside the object.
 fn literal<'e, 'a>(
     context: &Context<'_, '_>,
     index: usize,
     variable: &'e EnvVar<'a>,
-    environment: &Environment<'e, 'a>,
-) -> Option<(&'static str, Cow<'e, str>)> {
-    let name = variable.name.as_str();
-    let judged = |text: Cow<'e, str>| {
-        let what = credentials::named(name, &text, declares(context, name))?;
-        Some((what, text))
-    };
-    let written = variable.value.as_deref().unwrap_or_default();
+    environment: &Environment<'e, 'a, '_>,
+) -> Option<(&'static str, Cow<'e, str>, RestsOn<'e>)> {
     let source = variable.value_from.as_ref();
-    if let Some(found) = judged(Cow::Borrowed(written)) {
-        return Some(found);
-    }
-    if !written.contains("$(") && source.is_none_or(|it| it.field_ref.is_none()) {
+    let written = variable.value.as_deref().unwrap_or_default();
+    if written.is_empty() && source.is_none_or(|it| it.field_ref.is_none()) {
         return None;
     }
-    match environment.entry(index, variable)? {
-        Value::Text(text) => judged(text),
-        Value::Partial { text, .. } => judged(Cow::Owned(text)),
-        Value::TooLong if declares(context, name) || names::strength(name).is_some() => {
-            Some(("more than is expanded", Cow::Borrowed(written)))
-        }
-        Value::Secret(_) | Value::Hidden | Value::TooLong | Value::Unknown { .. } => None,
-    }
+    let (value, rests_on) = environment.entry(index, variable)?;
+    let text = match value {
+        Value::Text(text) => text,
+        Value::Partial { text, .. } => Cow::Owned(text),
+        Value::TooLong => return Some(("more than is expanded", Cow::Borrowed(written), rests_on)),
+        Value::Secret(_) | Value::Hidden | Value::Unknown { .. } => return None,
+    };
+    let name = variable.name.as_str();
+    let what = credentials::named(name, &text, declares(context, name))?;
+    Some((what, text, rests_on))
 }
 
 /// The declared variables that take effect and of which this rule says that they are in plain text, or that it cannot
@@ -118,8 +113,9 @@ fn literal<'e, 'a>(
 pub(super) fn declared<'s>(context: &Context<'s, '_>) -> HashSet<Cow<'s, str>> {
     let metadata = context.subject.pod().map(|(metadata, _)| metadata);
     let mut found = HashSet::new();
+    let budget = Budget::default();
     for it in context.subject.containers() {
-        let environment = Environment::new(it.container, metadata, context.facts);
+        let environment = Environment::new(it.container, metadata, context.facts, &budget);
         let variables = environment.variables(|name| declares(context, name)).into_iter();
         let is_literal = |it: &Variable<'_>| match &it.value {
             Value::Text(text) => credentials::named(&it.name, text, true).is_some(),
@@ -162,51 +158,52 @@ fn check_config_map_key(
     }
 }
 
-fn check_source(
+fn check_sources(
     context: &Context<'_, '_>,
     it: &ContainerRef<'_, '_>,
-    index: usize,
-    source: &EnvFrom<'_>,
+    environment: &Environment<'_, '_, '_>,
     unknown: &mut BTreeSet<FactKey>,
     findings: &mut Findings<'_>,
 ) {
-    let Some(reference) = &source.config_map_ref else {
-        return;
-    };
-    let path = || {
+    let path = |index| {
         let path = context.subject.container_path(it).field("envFrom");
-        path.item(index, None).field("configMapRef")
+        path.item(index, None)
     };
-    let fact = || FactKey::ConfigMap(reference.name.to_string());
-    let map = match context.facts.config_map(&reference.name) {
-        Fact::Known(map) => map,
-        Fact::Unknown(cause) => {
-            if unknown.insert(fact()) {
-                findings.unknown(path(), fact(), &*cause);
+    for (index, fact, cause) in environment.unknown_sources() {
+        if matches!(fact, FactKey::ConfigMap(_)) && unknown.insert(fact.clone()) {
+            findings.unknown(path(index).field("configMapRef"), fact, &*cause);
+        }
+    }
+    for source in environment.known_sources() {
+        for (name, value) in source.variables() {
+            let Value::Text(text) = value else {
+                continue;
+            };
+            if let Some(what) = credentials::named(&name, &text, declares(context, &name)) {
+                let required = format!("{name} from a Secret");
+                let fix = fix_variable(context, &name, "the ConfigMap's key");
+                let path = path(source.index).field("configMapRef");
+                findings.violation(path, Observed::withheld(what, &text), required, fix);
+                findings.about(format!("{} {name}", source.object().name()));
+                findings.rests_on(source.object().key());
             }
-            return;
         }
-        Fact::Absent => return,
-    };
-    for (key, text) in &map.data {
-        let name = format!("{}{key}", source.prefix);
-        if let Some(what) = credentials::named(&name, text, declares(context, &name)) {
-            let observed = Observed::withheld(what, text);
-            let required = format!("{name} from a Secret");
-            findings.violation(
-                path(),
-                observed,
-                required,
-                fix_variable(context, &name, "the ConfigMap's key"),
-            );
-            findings.about(format!("{} {name}", reference.name));
-            findings.rests_on(fact());
-        }
+    }
+    if let Some(index) = environment.unread_source() {
+        let observed = Observed::Shown("more than is read".to_owned());
+        let required = "no more variables than a process can start with";
+        let fix = "take only the keys that the application reads, by configMapKeyRef and secretKeyRef";
+        findings.violation(path(index), observed, required, fix);
     }
 }
 
-fn check_command_line(context: &Context<'_, '_>, it: &ContainerRef<'_, '_>, findings: &mut Findings<'_>) {
-    for leak in commands::leaks(it.container) {
+fn check_command_line<'e>(
+    context: &Context<'_, '_>,
+    it: &ContainerRef<'e, '_>,
+    environment: &Environment<'e, '_, '_>,
+    findings: &mut Findings<'_>,
+) {
+    for leak in commands::leaks(it.container, environment) {
         let path = context
             .subject
             .container_path(it)
@@ -214,6 +211,7 @@ fn check_command_line(context: &Context<'_, '_>, it: &ContainerRef<'_, '_>, find
             .item(leak.index, None);
         let fix = "rotate it, set a variable by secretKeyRef, and write $(NAME) in its place";
         findings.violation(path, Observed::withheld(leak.what, leak.element), REQUIRED, fix);
+        findings.rests_on_all(&leak.rests_on);
     }
 }
 
