@@ -115,7 +115,6 @@ fn junk() -> impl Strategy<Value = Value> {
         "securityContext",
         "capabilities",
         "seccompProfile",
-        "windowsOptions",
         "env",
         "envFrom",
         "valueFrom",

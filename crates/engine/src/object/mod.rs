@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 
 use self::security::present;
-pub use self::security::{Capabilities, SeccompProfile, SecurityContext, WindowsOptions};
+pub use self::security::{Capabilities, SeccompProfile, SecurityContext};
 pub use self::variables::{EnvFrom, EnvSource, EnvVar, FieldReference, KeyReference, OptionalReference};
 pub use self::volumes::{
     CsiVolume, KeyToPath, Projected, ProjectedSecret, ProjectedSource, SecretVolume, Volume, VolumeMount,
@@ -66,9 +66,6 @@ pub struct Metadata<'a> {
     /// Who owns the object.
     #[serde(deserialize_with = "lenient")]
     pub owner_references: Vec<OwnerReference<'a>>,
-    /// When it began to be deleted.
-    #[serde(deserialize_with = "lenient")]
-    pub deletion_timestamp: Option<Text<'a>>,
 }
 
 /// One owner of an object.

@@ -43,9 +43,6 @@ pub struct SecurityContext<'a> {
     /// System call filter.
     #[serde(deserialize_with = "lenient")]
     pub seccomp_profile: Option<SeccompProfile<'a>>,
-    /// Windows options, as far as they were read.
-    #[serde(deserialize_with = "lenient")]
-    pub windows_options: Option<WindowsOptions>,
 }
 
 /// `securityContext.capabilities`.
@@ -67,13 +64,4 @@ pub struct SeccompProfile<'a> {
     /// `RuntimeDefault`, `Localhost` or `Unconfined`.
     #[serde(rename = "type", deserialize_with = "lenient")]
     pub kind: Text<'a>,
-}
-
-/// `securityContext.windowsOptions`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct WindowsOptions {
-    /// Whether the container runs as a process of the host.
-    #[serde(deserialize_with = "lenient")]
-    pub host_process: bool,
 }

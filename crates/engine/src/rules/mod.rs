@@ -12,11 +12,11 @@ use std::collections::BTreeSet;
 
 use portcullis_api::{Environment, RuleId, SecurityPolicySpec, Severity};
 
-use crate::environment::RestsOn;
+use crate::environment::{self, Budget, RestsOn};
 use crate::facts::{FactKey, Facts};
 use crate::path::FieldPath;
 use crate::policy::{CompiledComponent, CompiledPolicy};
-use crate::subject::Subject;
+use crate::subject::{ContainerRef, Subject};
 use crate::text::printable;
 use crate::verdict::{Observed, Unknown, Violation};
 
@@ -161,6 +161,18 @@ pub struct Context<'c, 'a> {
     pub subject: &'c Subject<'a>,
     /// What is known beside it.
     pub facts: &'c Facts,
+}
+
+impl<'c, 'a> Context<'c, 'a> {
+    /// The variables of one container of the subject; all its containers share `budget`.
+    pub(crate) fn variables_of<'b>(
+        &self,
+        it: &ContainerRef<'c, 'a>,
+        budget: &'b Budget,
+    ) -> environment::Environment<'c, 'a, 'b> {
+        let metadata = self.subject.pod().map(|(metadata, _)| metadata);
+        environment::Environment::new(it.container, metadata, self.facts, budget)
+    }
 }
 
 /// Takes what a check finds.

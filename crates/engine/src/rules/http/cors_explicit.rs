@@ -11,7 +11,7 @@ use super::cors_wildcard::{allowed, is_wildcard};
 use super::names::Form;
 use super::settings::{Setting, of_ingress, settings, source_path};
 use super::{origins, pattern};
-use crate::environment::{Budget, Environment, Place, RestsOn, Value, has_gap};
+use crate::environment::{Budget, Place, RestsOn, Value, has_gap};
 use crate::facts::FactKey;
 use crate::path::FieldPath;
 use crate::rules::{Context, Findings, Rule, Section, Severities};
@@ -223,9 +223,13 @@ enum State<'s> {
     Unknown(FieldPath, FactKey, String),
 }
 
-fn state<'s>(context: &Context<'s, '_>, it: &ContainerRef<'s, '_>, name: &str, budget: &Budget) -> State<'s> {
-    let metadata = context.subject.pod().map(|(metadata, _)| metadata);
-    let environment = Environment::new(it.container, metadata, context.facts, budget);
+fn state<'s, 'a>(
+    context: &Context<'s, 'a>,
+    it: &ContainerRef<'s, 'a>,
+    name: &str,
+    budget: &Budget,
+) -> State<'s> {
+    let environment = context.variables_of(it, budget);
     let path = context.subject.container_path(it);
     let variables = environment.variables(|found| found == name);
     let Some(variable) = variables.into_iter().next() else {

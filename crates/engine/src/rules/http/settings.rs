@@ -89,9 +89,8 @@ impl Setting<'_> {
 pub(super) fn settings<'s>(context: &Context<'s, '_>) -> Vec<Setting<'s>> {
     let mut settings = Vec::new();
     let budget = Budget::default();
-    let metadata = context.subject.pod().map(|(metadata, _)| metadata);
     for it in context.subject.containers() {
-        let environment = Environment::new(it.container, metadata, context.facts, &budget);
+        let environment = context.variables_of(&it, &budget);
         of_variables(context, &it, &environment, &mut settings);
         of_command_line(context, &it, &environment, &mut settings);
     }

@@ -38,10 +38,9 @@ const REQUIRED: &str = "a reference to a Secret";
 
 fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     let mut unknown = BTreeSet::new();
-    let metadata = context.subject.pod().map(|(metadata, _)| metadata);
     let budget = Budget::default();
     for it in context.subject.containers() {
-        let environment = Environment::new(it.container, metadata, context.facts, &budget);
+        let environment = context.variables_of(&it, &budget);
         for (index, variable) in it.container.env.iter().enumerate() {
             check_variable(context, &it, index, variable, &environment, findings);
             check_config_map_key(context, &it, index, variable, &mut unknown, findings);
@@ -111,11 +110,10 @@ fn literal<'e, 'a>(
 /// The declared variables that take effect and of which this rule says that they are in plain text, or that it cannot
 /// know.
 pub(super) fn declared<'s>(context: &Context<'s, '_>) -> HashSet<Cow<'s, str>> {
-    let metadata = context.subject.pod().map(|(metadata, _)| metadata);
     let mut found = HashSet::new();
     let budget = Budget::default();
     for it in context.subject.containers() {
-        let environment = Environment::new(it.container, metadata, context.facts, &budget);
+        let environment = context.variables_of(&it, &budget);
         let variables = environment.variables(|name| declares(context, name)).into_iter();
         let is_literal = |it: &Variable<'_>| match &it.value {
             Value::Text(text) => credentials::named(&it.name, text, true).is_some(),
