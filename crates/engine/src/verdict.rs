@@ -178,6 +178,8 @@ pub struct Unknown {
     pub fact: Option<FactKey>,
     /// Why it is unknown.
     pub cause: String,
+    /// What else would decide, once the fact is known: looked up with it, so that no denial rests on what is cached.
+    pub beside: BTreeSet<FactKey>,
 }
 
 impl Unknown {
@@ -269,7 +271,7 @@ impl Verdict {
             .unknowns
             .iter()
             .filter(|it| it.severity >= Severity::Warn)
-            .filter_map(|it| it.fact.as_ref());
+            .flat_map(|it| it.beside.iter().chain(&it.fact));
         broken.chain(unknown).cloned().collect()
     }
 
@@ -316,6 +318,7 @@ impl Verdict {
             if same {
                 kept.severity = kept.severity.max(next.severity);
                 kept.policies.append(&mut next.policies);
+                kept.beside.append(&mut next.beside);
             }
             same
         });

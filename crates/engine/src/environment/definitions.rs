@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::expansion::expand;
 use super::sources::could_set;
 use super::value::{RestsOn, Value};
-use super::{Environment, is_literal, source_of};
+use super::{Environment, is_literal};
 
 /// All values, with references replaced.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ impl<'e> Environment<'e, '_, '_> {
                         self.resolve(&all, name, rests_on)
                     }))
                 }
-                value => value.map(|it| (it, source_of(variable).into_iter().collect())),
+                value => value.map(|it| (it, self.source_of(variable).into_iter().collect())),
             };
             let name = Cow::Borrowed(variable.name.as_str());
             if value.is_some() {
@@ -65,7 +65,7 @@ impl<'e> Environment<'e, '_, '_> {
                         rests_on: RestsOn::default(),
                     },
                 );
-            } else if let Some(absent) = source_of(variable) {
+            } else if let Some(absent) = self.source_of(variable) {
                 all.by_name.entry(name).or_default().rests_on.add(absent);
             }
             all.entries.push(value);
@@ -98,15 +98,18 @@ impl<'e> Environment<'e, '_, '_> {
         if is_service_variable(name) {
             return Some(Cow::Owned(Value::Hidden));
         }
-        if let Some((fact, cause)) = self.sources().unknown(name) {
+        if let Some((source, cause)) = self.sources().unknown(name) {
+            if source.is_read(self.facts) {
+                rests_on.add(*source);
+            }
             return Some(Cow::Owned(Value::Unknown {
-                fact: fact.clone(),
+                fact: source.key(),
                 cause: Arc::clone(cause),
             }));
         }
         let list = &self.container.env_from;
         let looked_at = self.budget.look(list.len());
-        match looked_at.and_then(|()| rests_on.extend(could_set(list, name), self.budget)) {
+        match looked_at.and_then(|()| rests_on.extend(could_set(list, self.facts, name), self.budget)) {
             Some(()) if self.unread_source().is_none() => None,
             _ => too_long,
         }

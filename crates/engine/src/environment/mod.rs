@@ -88,7 +88,7 @@ impl<'e, 'a, 'b> Environment<'e, 'a, 'b> {
             }
             let Some((value, mut rests_on)) = self.entry(index, it) else {
                 let sources = absent.entry(it.name.as_str()).or_default();
-                source_of(it).into_iter().for_each(|it| sources.add(it));
+                self.source_of(it).into_iter().for_each(|it| sources.add(it));
                 continue;
             };
             let name = Cow::Borrowed(it.name.as_str());
@@ -130,8 +130,8 @@ impl<'e, 'a, 'b> Environment<'e, 'a, 'b> {
     pub(crate) fn unknown_sources(&self) -> impl Iterator<Item = (usize, FactKey, Arc<str>)> {
         let sources = self.container.env_from.iter().enumerate();
         sources.filter_map(|(index, source)| {
-            let (fact, cause) = sources::unknown(source, self.facts)?;
-            Some((index, fact, cause))
+            let (source, cause) = sources::unknown(source, self.facts)?;
+            Some((index, source.key(), cause))
         })
     }
 
@@ -143,8 +143,9 @@ impl<'e, 'a, 'b> Environment<'e, 'a, 'b> {
     /// What decides that nothing sets the variable `name`.
     pub(crate) fn could_set(&self, name: &str) -> RestsOn<'e> {
         let entries = self.container.env.iter().filter(|it| *it.name == *name);
-        let entries = entries.filter_map(source_of);
-        entries.chain(could_set(&self.container.env_from, name)).collect()
+        let entries = entries.filter_map(|it| self.source_of(it));
+        let sources = could_set(&self.container.env_from, self.facts, name);
+        entries.chain(sources).collect()
     }
 
     /// `text` of `command` or `args` as the process gets it: every variable expands there.
@@ -165,7 +166,7 @@ impl<'e, 'a, 'b> Environment<'e, 'a, 'b> {
             Value::Text(text) if is_literal(variable) && text.contains('$') => {
                 self.definitions().entries.get(index).cloned().flatten()
             }
-            value => Some((value, source_of(variable).into_iter().collect())),
+            value => Some((value, self.source_of(variable).into_iter().collect())),
         }
     }
 
@@ -202,6 +203,18 @@ impl<'e, 'a, 'b> Environment<'e, 'a, 'b> {
         }
     }
 
+    /// The object that the entry refers to, as far as it is read.
+    fn source_of(&self, variable: &'e EnvVar<'a>) -> Option<Source<'e>> {
+        if is_literal(variable) {
+            return None;
+        }
+        let source = variable.value_from.as_ref()?;
+        let secret = source.secret_key_ref.as_ref().map(|it| Source::Secret(&it.name));
+        let map = source.config_map_key_ref.as_ref();
+        let source = secret.or_else(|| map.map(|it| Source::ConfigMap(&it.name)))?;
+        source.is_read(self.facts).then_some(source)
+    }
+
     fn sources(&self) -> &Sources<'e> {
         self.sources
             .get_or_init(|| Sources::new(&self.container.env_from, self.facts, self.budget))
@@ -227,18 +240,6 @@ fn field<'e>(metadata: &'e Metadata<'_>, path: &str) -> Option<&'e str> {
 /// Whether the kubelet takes the entry's `value` and expands it.
 fn is_literal(variable: &EnvVar<'_>) -> bool {
     variable.value.as_ref().is_some_and(|it| !it.is_empty())
-}
-
-/// What the entry refers to, where that is an object.
-fn source_of<'e>(variable: &'e EnvVar<'_>) -> Option<Source<'e>> {
-    if is_literal(variable) {
-        return None;
-    }
-    let source = variable.value_from.as_ref()?;
-    let map = source.config_map_key_ref.as_ref();
-    let secret = source.secret_key_ref.as_ref();
-    let secret = secret.map(|it| Source::Secret(&it.name));
-    secret.or_else(|| map.map(|it| Source::ConfigMap(&it.name)))
 }
 
 #[cfg(test)]

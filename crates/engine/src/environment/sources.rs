@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::value::{Budget, Source, Value};
-use crate::facts::{Fact, FactKey, Facts, KeyFact};
+use crate::facts::{Fact, Facts, KeyFact};
 use crate::object::EnvFrom;
 
 /// The entries of `envFrom` that take effect.
@@ -16,7 +16,7 @@ pub(super) struct Sources<'e> {
     /// the same prefix it sets the same variables.
     pub(super) known: Vec<Content<'e>>,
     /// Why the sources with a prefix are unknown. No prefix begins with another one, as the shorter stands for both.
-    unknown: BTreeMap<&'e str, (FactKey, Arc<str>)>,
+    unknown: BTreeMap<&'e str, (Source<'e>, Arc<str>)>,
     /// Index of the source from which on, towards the first, nothing was read as it is too much.
     pub(super) unread: Option<usize>,
 }
@@ -46,7 +46,7 @@ impl<'e> Sources<'e> {
     }
 
     /// Why a source is unknown that could set `name`.
-    pub(super) fn unknown(&self, name: &str) -> Option<&(FactKey, Arc<str>)> {
+    pub(super) fn unknown(&self, name: &str) -> Option<&(Source<'e>, Arc<str>)> {
         // What stands between a prefix of `name` and `name` itself begins with that prefix, too, and none does.
         let up_to = (Bound::Unbounded, Bound::Included(name));
         let (prefix, unknown) = self.unknown.range::<str, _>(up_to).next_back()?;
@@ -54,7 +54,7 @@ impl<'e> Sources<'e> {
     }
 }
 
-fn unknown_prefixes<'e>(list: &'e [EnvFrom<'_>], facts: &Facts) -> BTreeMap<&'e str, (FactKey, Arc<str>)> {
+fn unknown_prefixes<'e>(list: &'e [EnvFrom<'_>], facts: &Facts) -> BTreeMap<&'e str, (Source<'e>, Arc<str>)> {
     let mut all = BTreeMap::new();
     for source in list {
         if let Some(unknown) = unknown(source, facts) {
@@ -72,29 +72,34 @@ fn unknown_prefixes<'e>(list: &'e [EnvFrom<'_>], facts: &Facts) -> BTreeMap<&'e 
     all
 }
 
-/// The fact that tells what `source` sets, and why it is unknown, where it is.
-pub(super) fn unknown(source: &EnvFrom<'_>, facts: &Facts) -> Option<(FactKey, Arc<str>)> {
+/// The object that tells what `source` sets, and why it is unknown, where it is.
+pub(super) fn unknown<'e>(source: &'e EnvFrom<'_>, facts: &Facts) -> Option<(Source<'e>, Arc<str>)> {
     if let Some(it) = &source.config_map_ref
         && let Fact::Unknown(cause) = facts.config_map(&it.name)
     {
-        return Some((FactKey::ConfigMap(it.name.to_string()), cause));
+        return Some((Source::ConfigMap(&it.name), cause));
     }
     if let Some(it) = &source.secret_ref
         && let Fact::Unknown(cause) = facts.secret(&it.name)
     {
-        return Some((FactKey::Secret(it.name.to_string()), cause));
+        return Some((Source::Secret(&it.name), cause));
     }
     None
 }
 
-/// The objects of `list` that would decide whether the variable `name` is set.
-pub(super) fn could_set<'e>(list: &'e [EnvFrom<'_>], name: &str) -> impl Iterator<Item = Source<'e>> {
+/// The objects of `list` that would decide whether the variable `name` is set, as far as they are read.
+pub(super) fn could_set<'e>(
+    list: &'e [EnvFrom<'_>],
+    facts: &Facts,
+    name: &str,
+) -> impl Iterator<Item = Source<'e>> {
     let fitting = list.iter().filter(|it| name.starts_with(it.prefix.as_str()));
-    fitting.flat_map(|it| {
+    let sources = fitting.flat_map(|it| {
         let map = it.config_map_ref.as_ref().map(|it| Source::ConfigMap(&it.name));
         let secret = it.secret_ref.as_ref().map(|it| Source::Secret(&it.name));
         map.into_iter().chain(secret)
-    })
+    });
+    sources.filter(|it| it.is_read(facts))
 }
 
 /// One entry of `envFrom` whose content is known.
@@ -226,8 +231,8 @@ mod tests {
         let container: Container<'_> = serde_json::from_str(&json).unwrap();
         let facts = Facts::default();
         let sources = Sources::new(&container.env_from, &facts, &Budget::default());
-        let found = |name| sources.unknown(name).map(|(fact, _)| fact.clone());
-        let map = |name: &str| Some(FactKey::ConfigMap(name.to_owned()));
+        let found = |name| sources.unknown(name).map(|(source, _)| *source);
+        let map = |name| Some(Source::ConfigMap(name));
         assert_eq!(found("B_C_X"), map("map-B_"));
         assert_eq!(found("B_ZZZ"), map("map-B_"));
         assert_eq!(found("A_"), map("map-A_"));

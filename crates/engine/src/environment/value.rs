@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::facts::FactKey;
+use crate::facts::{Fact, FactKey, Facts};
 
 /// Stands in a [`Value::Partial`] for what comes from a Secret, or may. No variable holds it: a C string ends there.
 pub(crate) const GAP: char = '\0';
@@ -79,6 +79,15 @@ impl<'e> Source<'e> {
     pub(crate) fn name(self) -> &'e str {
         match self {
             Self::ConfigMap(name) | Self::Secret(name) => name,
+        }
+    }
+
+    /// Whether a value may rest on it. A Secret that is unknown stays unread: none of its values would be known, and where
+    /// the policy asks for nothing of Secrets there is no right to read it.
+    pub(super) fn is_read(self, facts: &Facts) -> bool {
+        match self {
+            Self::ConfigMap(_) => true,
+            Self::Secret(name) => !matches!(facts.secret(name), Fact::Unknown(_)),
         }
     }
 

@@ -270,6 +270,14 @@ impl<'c> Findings<'c> {
             path,
             fact,
             cause: printable(cause, MAX_CAUSE_CHARS).into_owned(),
+            beside: BTreeSet::new(),
         });
+    }
+
+    /// Says of the demand recorded last as unknown that all of `sources` decide with the fact.
+    pub(crate) fn unknown_beside(&mut self, sources: &RestsOn<'_>) {
+        if let Some(unknown) = self.unknowns.last_mut() {
+            unknown.beside.extend(sources.iter().map(|it| it.key()));
+        }
     }
 }

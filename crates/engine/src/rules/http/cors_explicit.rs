@@ -90,7 +90,8 @@ fn check_gap(
             None,
         ),
         Value::Unknown { fact, cause } if !is_left_to_wildcard(context) => {
-            return findings.unknown(setting.path.clone(), fact.clone(), &**cause);
+            findings.unknown(setting.path.clone(), fact.clone(), &**cause);
+            return findings.unknown_beside(&setting.rests_on);
         }
         _ => return,
     };

@@ -45,8 +45,12 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
         };
         match value {
             Value::TooLong => report_too_long(&setting, allowed, findings),
-            Value::Unknown { fact, cause } if unknown.insert(fact.clone()) => {
-                findings.unknown(setting.path, fact.clone(), &**cause);
+            Value::Unknown { fact, cause } => {
+                let is_new = unknown.insert(fact.clone());
+                if is_new || setting.rests_on.iter().nth(1).is_some() {
+                    findings.unknown(setting.path, fact.clone(), &**cause);
+                    findings.unknown_beside(&setting.rests_on);
+                }
             }
             _ => {}
         }
