@@ -84,11 +84,9 @@ fn check_gap(
             "write the origins themselves: set them as value, or from a ConfigMap",
             Some(name.to_owned()),
         ),
-        Value::TooLong if !is_left_to_wildcard(context) => (
-            "more than is expanded".to_owned(),
-            "write the origins without references to long variables",
-            None,
-        ),
+        Value::TooLong if !is_left_to_wildcard(context) => {
+            (origins::TOO_LONG.to_owned(), origins::FIX_TOO_LONG, None)
+        }
         Value::Unknown { fact, cause } if !is_left_to_wildcard(context) => {
             findings.unknown(setting.path.clone(), fact.clone(), &**cause);
             return findings.unknown_beside(&setting.rests_on);

@@ -59,9 +59,12 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
 
 /// No process starts with such a value, unless it is one that hides what would be found.
 fn report_too_long(setting: &Setting<'_>, allowed: Option<&[String]>, findings: &mut Findings<'_>) {
-    let observed = Observed::Shown("more than is expanded".to_owned());
-    let fix = "write the origins without references to long variables";
-    findings.violation(setting.path.clone(), observed, origins::required(allowed), fix);
+    findings.violation(
+        setting.path.clone(),
+        Observed::Shown(origins::TOO_LONG.to_owned()),
+        origins::required(allowed),
+        origins::FIX_TOO_LONG,
+    );
     findings.rests_on_all(&setting.rests_on);
 }
 

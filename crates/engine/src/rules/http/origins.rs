@@ -13,6 +13,12 @@ const MAX_SHOWN: usize = 80;
 /// More origins than this are counted and no longer listed.
 const MAX_LISTED: usize = 3;
 
+/// What is seen where a value is too long to be judged.
+pub(super) const TOO_LONG: &str = "more than is expanded";
+
+/// How to mend that.
+pub(super) const FIX_TOO_LONG: &str = "write the origins themselves, without references to long variables, and take fewer and smaller objects by envFrom";
+
 /// The entries of a list in whatever encoding.
 pub(super) fn entries(text: &str) -> Vec<Cow<'_, str>> {
     let text = unquoted(text);
