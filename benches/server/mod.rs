@@ -206,10 +206,13 @@ fn cluster() -> Router {
     let config_maps = mix::config_maps().into_iter().map(
         |(name, data)| json!({"metadata": {"name": name, "namespace": mix::NAMESPACE, "uid": name}, "data": data}),
     );
-    let path = |plural| format!("/api/v1/namespaces/{}/{plural}", mix::NAMESPACE);
+    let of_namespace = format!("/api/v1/namespaces/{}/secrets", mix::NAMESPACE);
     Router::new()
-        .route(&path("secrets"), list("SecretList", secrets.collect()))
-        .route(&path("configmaps"), list("ConfigMapList", config_maps.collect()))
+        .route(&of_namespace, list("SecretList", secrets.collect()))
+        .route(
+            "/api/v1/configmaps",
+            list("ConfigMapList", config_maps.collect()),
+        )
 }
 
 fn list(kind: &'static str, items: Vec<Value>) -> axum::routing::MethodRouter {

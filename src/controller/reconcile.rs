@@ -113,7 +113,10 @@ fn queue(
     let policies = policies.modify(|it| it.metadata.managed_fields = None);
     let policies = policies.reflect(writer).touched_objects();
     let generated = pages.labels(&format!("{MANAGED_BY}={MANAGER}"));
-    let generated = watcher(Api::<PartialObjectMeta<NetworkPolicy>>::all(client.clone()), generated);
+    let generated = watcher(
+        Api::<PartialObjectMeta<NetworkPolicy>>::all(client.clone()),
+        generated,
+    );
     let generated = generated.default_backoff().touched_objects();
     let requests = stream::unfold(requested, async |mut requested| {
         requested.recv().await.map(|name| (name, requested))

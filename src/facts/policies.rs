@@ -114,7 +114,10 @@ impl Policies {
         let known = match &policy.0 {
             Ok(policy) => {
                 let version = version(&policy.metadata);
-                if let Some(same) = before.clone().filter(|it| version.is_some() && it.version == version) {
+                if let Some(same) = before
+                    .clone()
+                    .filter(|it| version.is_some() && it.version == version)
+                {
                     return Some((namespace, name, same));
                 }
                 let (compiled, invalid) = match CompiledPolicy::try_from(policy) {

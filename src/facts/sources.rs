@@ -35,6 +35,9 @@ pub trait Source:
     fn weight(fact: &Self::Fact) -> usize;
 }
 
+/// Objects that are listed at a time: a page is held as a whole, and each object may have a MiB.
+pub(super) const PAGE: u32 = 25;
+
 /// Bytes of keys and values of one object that are kept; whoever may write ConfigMaps must not fill our memory.
 const MAX_OBJECT: usize = 64 * 1024;
 

@@ -1,9 +1,7 @@
-//! The watches that keep policies, the ceiling, Secrets and ConfigMaps in memory. An expired or cut watch is begun anew
-//! by the watcher, with growing pauses; what was known stays in force meanwhile.
+//! The watches that keep policies and the ceiling in memory. An expired or cut watch is begun anew by the watcher, with
+//! growing pauses; what was known stays in force meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,23 +11,17 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt};
 use portcullis_api::Enforcement;
 use tokio::sync::watch::Sender;
-use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::policies::Guarded;
-use super::sources::{ConfigMapTexts, SecretKeys, Source};
-use super::watched::{Kept, Namespace, Shelf};
 use crate::error::describe;
 use crate::operator::Context;
 
 /// Key of the operator's ConfigMap that holds the ceiling.
 const CEILING_KEY: &str = "enforcementCeiling";
 
-/// Objects of a namespace that are listed at a time.
-const PAGE: u32 = 25;
-
 /// Policies that are listed at a time: a page is held as a whole, with all that nobody reads of its objects' metadata.
-const POLICIES_PAGE: u32 = 100;
+const PAGE: u32 = 100;
 
 /// Refusals in a row after which policies have no CustomResourceDefinition.
 const UNDEFINED_AFTER: u32 = 2;
@@ -56,7 +48,7 @@ pub async fn watch_policies(context: Context, listed: Sender<bool>) {
 async fn follow_policies(context: &Context, listed: &Sender<bool>) {
     let policies = &context.policies;
     let api: Api<Guarded> = Api::all(context.client.clone());
-    let pages = watcher::Config::default().page_size(POLICIES_PAGE);
+    let pages = watcher::Config::default().page_size(PAGE);
     let mut events = pin!(watcher(api, pages).default_backoff());
     let mut listed_now = Vec::new();
     let mut refusals = Refusals::default();
@@ -175,149 +167,8 @@ fn parse_ceiling(text: &str) -> Option<Enforcement> {
     }
 }
 
-/// Watches Secrets and ConfigMaps of exactly those namespaces whose policies need them. Never ends.
-pub async fn watch_namespaces(context: Context) {
-    let mut changes = context.policies.subscribe();
-    let mut watches: HashMap<String, Watches> = HashMap::new();
-    loop {
-        changes.borrow_and_update();
-        let needs = needs(&context);
-        watches.retain(|namespace, it| needs.get(namespace) == Some(&it.need));
-        for (namespace, need) in needs {
-            watches
-                .entry(namespace.clone())
-                .or_insert_with(|| Watches::start(&context, &namespace, need));
-        }
-        let kept = watches.iter().map(|(name, it)| (name.clone(), it.facts.clone()));
-        context.watched.keep(kept.collect());
-        if changes.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// What the policies in force in a namespace need of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Need {
-    secrets: bool,
-    config_maps: bool,
-}
-
-fn needs(context: &Context) -> BTreeMap<String, Need> {
-    let need = |namespace: String| {
-        let policies = context.policies.in_force(&namespace);
-        let secrets = policies.iter().any(|it| it.secrets.is_some());
-        let config_maps = secrets || policies.iter().any(|it| it.http.is_some());
-        (namespace, Need { secrets, config_maps })
-    };
-    let governed = context.policies.governed().into_iter().map(need);
-    governed.filter(|(_, need)| *need != Need::default()).collect()
-}
-
-/// The running watches of one namespace; dropping it ends them.
-struct Watches {
-    need: Need,
-    facts: Namespace,
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl Watches {
-    fn start(context: &Context, namespace: &str, need: Need) -> Self {
-        let mut tasks = Vec::new();
-        let facts = Namespace {
-            secrets: need
-                .secrets
-                .then(|| start::<SecretKeys>(context, namespace, &mut tasks)),
-            config_maps: need
-                .config_maps
-                .then(|| start::<ConfigMapTexts>(context, namespace, &mut tasks)),
-        };
-        Self { need, facts, tasks }
-    }
-}
-
-impl Drop for Watches {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
-}
-
-fn start<K: Source>(
-    context: &Context,
-    namespace: &str,
-    tasks: &mut Vec<JoinHandle<()>>,
-) -> Arc<Shelf<K::Fact>>
-where
-    K::Fact: PartialEq,
-{
-    let cause = format!(
-        "{}s of namespace {namespace} have not been listed yet",
-        K::kind(&())
-    );
-    let shelf = Arc::new(Shelf::unknown(&cause));
-    tasks.push(tokio::spawn(keep::<K>(
-        context.clone(),
-        namespace.to_owned(),
-        Arc::clone(&shelf),
-    )));
-    shelf
-}
-
-/// Keeps one shelf filled.
-async fn keep<K: Source>(context: Context, namespace: String, shelf: Arc<Shelf<K::Fact>>)
-where
-    K::Fact: PartialEq,
-{
-    let connection = context.connections.share();
-    let api: Api<K> = Api::namespaced(connection.client.clone(), &namespace);
-    // A page is held as a whole, and each object may have a MiB.
-    let pages = watcher::Config::default().page_size(PAGE);
-    let mut turn = context.connections.turn().await;
-    let mut events = pin!(watcher(api, pages).default_backoff());
-    let mut listed = Kept::default();
-    while let Some(event) = events.next().await {
-        if matches!(event, Ok(Event::InitDone) | Err(_)) {
-            drop(turn.take());
-        }
-        let news = match event {
-            Ok(Event::Init) => {
-                listed = Kept::default();
-                false
-            }
-            Ok(Event::InitApply(object)) => {
-                listed.insert::<K>(object.name_any(), object.into_fact());
-                false
-            }
-            Ok(Event::InitDone) => shelf.replace(std::mem::take(&mut listed)),
-            Ok(Event::Apply(object)) => shelf.put::<K>(object.name_any(), object.into_fact()),
-            Ok(Event::Delete(object)) => shelf.remove::<K>(&object.name_any()),
-            Err(error) => lose(&error, &K::kind(&()), &namespace, &shelf),
-        };
-        if news {
-            context.watched.announce(&namespace);
-        }
-    }
-}
-
-/// What was listed before stays known while the API server is away, but not once it refuses us. Whether anything is
-/// known that was not before.
-fn lose<T: PartialEq>(error: &watcher::Error, kind: &str, namespace: &str, shelf: &Shelf<T>) -> bool {
-    if shelf.is_listed() && code(error) != Some(403) {
-        warn!(error = describe(error), namespace, kind, "Failed to watch");
-        return false;
-    }
-    let error = describe(error);
-    let news = shelf.lose(&format!(
-        "{kind}s of namespace {namespace} cannot be listed: {error}"
-    ));
-    if news {
-        warn!(error, namespace, kind, "Failed to list");
-    }
-    news
-}
-
 /// The HTTP status with which the API server refused a list or a watch; `None` when it did not answer.
-fn code(error: &watcher::Error) -> Option<u16> {
+pub(super) fn code(error: &watcher::Error) -> Option<u16> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status.code),

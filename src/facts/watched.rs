@@ -1,8 +1,9 @@
 //! What is known of the Secrets and ConfigMaps of governed namespaces, kept by watches and read without any IO.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use kube::ResourceExt;
 use portcullis_engine::{ConfigMapFact, Fact, FactKey, Facts, SecretFact};
 use tokio::sync::watch;
 
@@ -72,6 +73,18 @@ impl Watched {
             Some(shelf) => shelf.get(name),
             None => not_watched("ConfigMaps", namespace),
         }
+    }
+
+    /// Where the ConfigMaps of `namespace` are kept; `None` when they are not.
+    pub(super) fn config_map_shelf(&self, namespace: &str) -> Option<Arc<Shelf<ConfigMapFact>>> {
+        self.namespace(namespace).config_maps
+    }
+
+    /// Where ConfigMaps are kept, by namespace.
+    pub(super) fn config_map_shelves(&self) -> Vec<(String, Arc<Shelf<ConfigMapFact>>)> {
+        let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+        let shelf = |(name, it): (&String, &Namespace)| Some((name.clone(), it.config_maps.clone()?));
+        namespaces.iter().filter_map(shelf).collect()
     }
 
     /// Adds to `facts` what is known of the objects `keys` of one namespace.
@@ -144,7 +157,11 @@ pub(super) struct Shelf<T>(RwLock<State<T>>);
 #[derive(Debug)]
 enum State<T> {
     /// Neither listed nor refused so far.
-    Pending(Arc<str>),
+    Pending {
+        cause: Arc<str>,
+        /// What a watch told before the list: absent what was deleted.
+        since: Kept<T>,
+    },
     Refused(Arc<str>),
     Listed(Kept<T>),
 }
@@ -170,8 +187,13 @@ impl<T> Default for Kept<T> {
 }
 
 impl<T: PartialEq> Kept<T> {
+    /// Takes in an object.
+    pub(super) fn put<K: Source<Fact = T>>(&mut self, object: K) -> bool {
+        self.insert::<K>(object.name_any(), object.into_fact())
+    }
+
     /// Takes in a fact, as unknown where there is no room for it; whether that is news.
-    pub(super) fn insert<K: Source<Fact = T>>(&mut self, name: String, fact: Fact<Arc<T>>) -> bool {
+    fn insert<K: Source<Fact = T>>(&mut self, name: String, fact: Fact<Arc<T>>) -> bool {
         let before = self.facts.remove(&name);
         self.weight -= before.as_ref().map_or(0, weight::<K>);
         let mut fact = fact;
@@ -206,12 +228,23 @@ fn weight<K: Source>(fact: &Fact<Arc<K::Fact>>) -> usize {
 impl<T: PartialEq> Shelf<T> {
     /// A shelf of which nothing is known yet because of `cause`.
     pub(super) fn unknown(cause: &str) -> Self {
-        Self(RwLock::new(State::Pending(cause.into())))
+        Self(RwLock::new(State::Pending {
+            cause: cause.into(),
+            since: Kept::default(),
+        }))
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State<T>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State<T>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get(&self, name: &str) -> Fact<Arc<T>> {
-        match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Pending(cause) | State::Refused(cause) => Fact::Unknown(Arc::clone(cause)),
+        match &*self.state() {
+            State::Pending { cause, .. } | State::Refused(cause) => Fact::Unknown(Arc::clone(cause)),
             State::Listed(kept) => match kept.facts.get(name) {
                 None | Some(Fact::Absent) => Fact::Absent,
                 Some(Fact::Known(it)) => Fact::Known(Arc::clone(it)),
@@ -222,31 +255,64 @@ impl<T: PartialEq> Shelf<T> {
 
     /// Takes in a fresh list; whether anything in it is news.
     pub(super) fn replace(&self, facts: Kept<T>) -> bool {
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state_mut();
         let news = !matches!(&*state, State::Listed(known) if *known == facts);
         *state = State::Listed(facts);
         news
     }
 
+    /// From now on, what a watch tells counts for more than the list that is asked for.
+    pub(super) fn await_list(&self) {
+        let mut state = self.state_mut();
+        if let State::Refused(cause) = &*state {
+            *state = State::Pending {
+                cause: Arc::clone(cause),
+                since: Kept::default(),
+            };
+        }
+    }
+
+    /// Takes in the list that was asked for, with what was told since; whether that is news. Does nothing when the shelf
+    /// was refused meanwhile, or filled.
+    pub(super) fn complete<K: Source<Fact = T>>(&self, mut listed: Kept<T>) -> bool {
+        let mut state = self.state_mut();
+        let State::Pending { since, .. } = &mut *state else {
+            return false;
+        };
+        for (name, fact) in std::mem::take(&mut since.facts) {
+            listed.insert::<K>(name, fact);
+        }
+        *state = State::Listed(listed);
+        true
+    }
+
     /// Takes in one object that was created or changed; whether what is known of it is news.
-    pub(super) fn put<K: Source<Fact = T>>(&self, name: String, fact: Fact<Arc<T>>) -> bool {
-        match &mut *self.0.write().unwrap_or_else(PoisonError::into_inner) {
-            State::Listed(kept) => kept.insert::<K>(name, fact),
-            State::Pending(_) | State::Refused(_) => false,
+    pub(super) fn put<K: Source<Fact = T>>(&self, object: K) -> bool {
+        match &mut *self.state_mut() {
+            State::Listed(kept) => kept.put(object),
+            State::Pending { since, .. } => {
+                since.put(object);
+                false
+            }
+            State::Refused(_) => false,
         }
     }
 
     /// Forgets one object that was deleted; whether it was known.
     pub(super) fn remove<K: Source<Fact = T>>(&self, name: &str) -> bool {
-        match &mut *self.0.write().unwrap_or_else(PoisonError::into_inner) {
+        match &mut *self.state_mut() {
             State::Listed(kept) => kept.remove::<K>(name),
-            State::Pending(_) | State::Refused(_) => false,
+            State::Pending { since, .. } => {
+                since.insert::<K>(name.to_owned(), Fact::Absent);
+                false
+            }
+            State::Refused(_) => false,
         }
     }
 
     /// Takes all for unknown; whether that is news.
     pub(super) fn lose(&self, cause: &str) -> bool {
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state_mut();
         let news = !matches!(&*state, State::Refused(known) if **known == *cause);
         *state = State::Refused(cause.into());
         news
@@ -254,42 +320,38 @@ impl<T: PartialEq> Shelf<T> {
 
     /// Whether it is still to be seen if a list is granted.
     fn is_pending(&self) -> bool {
-        matches!(
-            &*self.0.read().unwrap_or_else(PoisonError::into_inner),
-            State::Pending(_)
-        )
+        matches!(&*self.state(), State::Pending { .. })
     }
 
     /// Whether a list was taken in.
     pub(super) fn is_listed(&self) -> bool {
-        matches!(
-            &*self.0.read().unwrap_or_else(PoisonError::into_inner),
-            State::Listed(_)
-        )
+        matches!(&*self.state(), State::Listed(_))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::facts::sources::{ConfigMapTexts, SecretKeys};
 
-    fn secret(key: &str) -> Fact<Arc<SecretFact>> {
-        Fact::Known(Arc::new(SecretFact {
-            keys: [(key.to_owned(), portcullis_engine::KeyFact::default())].into(),
-        }))
+    fn secret(key: &str) -> SecretKeys {
+        let object = json!({"metadata": {"name": "magsag"}, "data": {key: "eA=="}});
+        serde_json::from_value(object).expect("it has the shape of a Secret")
+    }
+
+    fn config_map(name: &str, text: &str) -> ConfigMapTexts {
+        let object = json!({"metadata": {"name": name}, "data": {"key": text}});
+        serde_json::from_value(object).expect("it has the shape of a ConfigMap")
     }
 
     #[test]
     fn a_namespace_fills_no_more_than_its_share_and_gives_it_back() {
         let text = "x".repeat(60_000);
-        let config_map = || {
-            let data = [("key".to_owned(), text.clone())].into();
-            Fact::Known(Arc::new(ConfigMapFact { data }))
-        };
         let mut kept = Kept::default();
         for number in 0..1000 {
-            kept.insert::<ConfigMapTexts>(number.to_string(), config_map());
+            kept.put(config_map(&number.to_string(), &text));
         }
         let known = |kept: &Kept<ConfigMapFact>| {
             kept.facts
@@ -300,7 +362,7 @@ mod tests {
         assert_eq!(known(&kept), MAX_NAMESPACE / 60_003);
         assert!(matches!(kept.facts.get("999"), Some(Fact::Unknown(_))));
         kept.remove::<ConfigMapTexts>("0");
-        kept.insert::<ConfigMapTexts>("999".into(), config_map());
+        kept.put(config_map("999", &text));
         assert!(matches!(kept.facts.get("999"), Some(Fact::Known(_))));
     }
 
@@ -309,22 +371,46 @@ mod tests {
         let shelf = Shelf::unknown("not listed yet");
         let list = || {
             let mut kept = Kept::default();
-            kept.insert::<SecretKeys>("magsag".into(), secret("api-key"));
+            kept.put(secret("api-key"));
             kept
         };
-        assert!(
-            !shelf.put::<SecretKeys>("magsag".into(), secret("api-key")),
-            "nothing was listed"
-        );
+        assert!(!shelf.put(secret("api-key")), "nothing was listed");
         assert!(shelf.replace(list()));
         assert!(!shelf.replace(list()), "listed anew");
-        assert!(
-            !shelf.put::<SecretKeys>("magsag".into(), secret("api-key")),
-            "an annotation changed"
-        );
-        assert!(shelf.put::<SecretKeys>("magsag".into(), secret("other")));
+        assert!(!shelf.put(secret("api-key")), "an annotation changed");
+        assert!(shelf.put(secret("other")));
         assert!(shelf.remove::<SecretKeys>("magsag"));
         assert!(!shelf.remove::<SecretKeys>("magsag"));
+    }
+
+    #[test]
+    fn what_a_watch_told_before_the_list_counts_for_more() {
+        let shelf = Shelf::unknown("not listed yet");
+        shelf.put(config_map("changed", "new"));
+        shelf.remove::<ConfigMapTexts>("deleted");
+        let mut listed = Kept::default();
+        for name in ["changed", "deleted", "other"] {
+            listed.put(config_map(name, "old"));
+        }
+        assert!(shelf.complete::<ConfigMapTexts>(listed));
+        let text = |name| match shelf.get(name) {
+            Fact::Known(it) => it.data.get("key").cloned(),
+            _ => None,
+        };
+        assert_eq!(text("changed").as_deref(), Some("new"));
+        assert!(matches!(shelf.get("deleted"), Fact::Absent));
+        assert_eq!(text("other").as_deref(), Some("old"));
+    }
+
+    #[test]
+    fn a_list_is_dropped_when_it_was_refused_meanwhile_and_asked_for_again() {
+        let shelf = Shelf::unknown("not listed yet");
+        shelf.lose("forbidden");
+        shelf.put(config_map("told", "while refused"));
+        assert!(!shelf.complete::<ConfigMapTexts>(Kept::default()));
+        assert!(!shelf.is_listed());
+        shelf.await_list();
+        assert!(shelf.complete::<ConfigMapTexts>(Kept::default()));
     }
 
     #[test]

@@ -20,8 +20,8 @@ use portcullis_api::{Enforcement, RuleId, SecurityPolicy};
 use portcullis_engine::mutation::{self, Scope};
 use portcullis_engine::path::{FieldPath, Segment};
 use portcullis_engine::{
-    CompiledPolicy, ConfigMapFact, Decision, Fact, FactKey, Facts, Governing, KeyFact, PodsBehind, SecretFact,
-    Subject, Verdict, evaluate, render, rules, select,
+    CompiledPolicy, ConfigMapFact, Decision, Fact, FactKey, Facts, Governing, KeyFact, PodsBehind,
+    SecretFact, Subject, Verdict, evaluate, render, rules, select,
 };
 use rstest::rstest;
 use serde::Deserialize;
