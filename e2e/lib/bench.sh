@@ -34,7 +34,7 @@ measure_operator() (
     eval "$environment"
     # No replica: the operator that is measured runs beside the cluster, with the chart's options and rights.
     helm install portcullis charts/portcullis --namespace portcullis-system --create-namespace \
-        --set replicaCount=0 --wait --timeout 60s >&2
+        --set replicaCount=0 --wait --timeout 120s >&2
     BENCH_OPERATOR_KUBECONFIG=$("$E2E_DIR/user" --name "$name" system:serviceaccount:portcullis-system:portcullis \
         system:serviceaccounts system:serviceaccounts:portcullis-system)
     export BENCH_OPERATOR_KUBECONFIG

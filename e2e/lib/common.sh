@@ -55,10 +55,13 @@ locked() {
     } 9>"$CACHE/$1.lock"
 }
 
-# Calls a function until it succeeds, for SECONDS at most: wait_until SECONDS WHAT COMMAND...
+# Seconds that anything may take, on a machine that is busy with something else: they cost nothing while things work.
+PATIENCE=120
+
+# Calls a function until it succeeds: wait_until WHAT COMMAND...
 wait_until() {
-    local deadline=$((SECONDS + $1)) what=$2
-    shift 2
+    local deadline=$((SECONDS + PATIENCE)) what=$1
+    shift
     until "$@" >/dev/null 2>&1; do
         [ "$SECONDS" -lt "$deadline" ] || die "$what did not happen in time; logs: $STATE/log"
         sleep 0.1

@@ -84,7 +84,7 @@ YAML
         --kubelet-certificate-authority="$STATE/pki/ca.crt" --kubelet-preferred-address-types=InternalIP \
         --kubelet-client-certificate="$STATE/pki/kubelet-client.crt" --kubelet-client-key="$STATE/pki/kubelet-client.key" \
         "${extra[@]}"
-    await kube-apiserver 60 apiserver_ready
+    await kube-apiserver apiserver_ready
 }
 
 apiserver_ready() { curl -sf --max-time 2 --cacert "$STATE/pki/ca.crt" "$SERVER/readyz"; }
@@ -104,8 +104,8 @@ start_controllers() {
         --authorization-kubeconfig="$STATE/kube-scheduler.kubeconfig" \
         --bind-address=127.0.0.1 --secure-port="$SCHEDULER_PORT" --leader-elect=false
     # Its account in `default` shows that the controllers work; pods are refused before it is there.
-    await kube-controller-manager 60 kube get serviceaccount default
-    await kube-scheduler 30 "${ENTER[@]}" curl -skf --max-time 2 "https://127.0.0.1:$SCHEDULER_PORT/healthz"
+    await kube-controller-manager kube get serviceaccount default
+    await kube-scheduler "${ENTER[@]}" curl -skf --max-time 2 "https://127.0.0.1:$SCHEDULER_PORT/healthz"
 }
 
 kube() { "$KUBECTL" --kubeconfig "$STATE/admin.kubeconfig" "$@"; }

@@ -10,7 +10,7 @@ start_netpol() {
         --kubeconfig "$STATE/netpol.kubeconfig" --hostname-override "$NODE_NAME" \
         --nfqueue-id "$QUEUE" --metrics-bind-address 127.0.0.1:9080 -v 2
     queue_packets
-    await kube-network-policies 30 "${ENTER[@]}" grep -q "^ *$QUEUE " /proc/net/netfilter/nfnetlink_queue
+    await kube-network-policies "${ENTER[@]}" grep -q "^ *$QUEUE " /proc/net/netfilter/nfnetlink_queue
 }
 
 # The agent's own rules need the kernel's nft_queue, which not every kernel has; these do the same through iptables:

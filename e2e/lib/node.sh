@@ -25,7 +25,7 @@ start_namespaces() {
         "$probe" pause "$STATE" >"$STATE/log/node.log" 2>&1 </dev/null 9>&- &
     echo $! >"$STATE/node-holder.pid"
     disown
-    wait_until 10 "the first process of the node" first_process
+    wait_until "the first process of the node" first_process
     pgrep -P "$(<"$STATE/node-holder.pid")" >"$STATE/node.pid"
     set_enter
     "${ENTER[@]}" bash -euo pipefail -s <<SETUP
@@ -84,8 +84,8 @@ start_node() {
     start_kubelet
     start_kube_proxy
     apply_manifest dns
-    wait_until 60 "node Ready" node_ready
-    wait_until 60 "cluster DNS" kube -n kube-system wait --for=condition=Available deployment/coredns --timeout=1s
+    wait_until "node Ready" node_ready
+    wait_until "cluster DNS" kube -n kube-system wait --for=condition=Available deployment/coredns --timeout=1s
 }
 
 start_containerd() {
@@ -115,7 +115,7 @@ TOML
   {"type": "portmap", "capabilities": {"portMappings": true}}]}
 JSON
     launch containerd env PATH="$NODE_BIN:$PATH" containerd --config "$STATE/node/containerd.toml"
-    await containerd 30 "${ENTER[@]}" "$NODE_BIN/ctr" version
+    await containerd "${ENTER[@]}" "$NODE_BIN/ctr" version
 }
 
 start_kubelet() {

@@ -32,6 +32,10 @@ start_process() {
     disown # or bash reports its end
     if [ ${#ENTER[@]} = 0 ]; then
         echo "$parent" >"$STATE/$name.pid"
+        # Until then it bears the name of this shell, and would be taken for one that has ended.
+        until process_runs "$name" || [ ! -e "/proc/$parent" ]; do
+            sleep 0.01
+        done
     else # nsenter stays outside and forks
         until pgrep -P "$parent" >"$STATE/$name.pid"; do
             [ -e "/proc/$parent" ] || die "$name did not start; log: $STATE/log/$name.log"
@@ -47,27 +51,26 @@ process_runs() {
     grep -qsF "$STATE" "/proc/$pid/cmdline"
 }
 
-# signal_process SIGNAL NAME: sends it and waits for the end, 10 s at most.
+# signal_process SIGNAL NAME: sends it and waits for the end.
 signal_process() {
-    local pid
+    local pid deadline=$((SECONDS + PATIENCE))
     process_runs "$2" || {
         rm -f "$STATE/$2.pid"
         return 0
     }
     pid=$(<"$STATE/$2.pid")
     kill "-$1" "$pid" 2>/dev/null || true
-    for _ in {1..500}; do
-        process_runs "$2" || break
+    while process_runs "$2" && [ "$SECONDS" -lt "$deadline" ]; do
         sleep 0.02
     done
     ! process_runs "$2" || die "$2, process $pid, did not end at SIG$1"
     rm -f "$STATE/$2.pid"
 }
 
-# await NAME SECONDS COMMAND...: until the command succeeds; says why if the process ends before.
+# await NAME COMMAND...: until the command succeeds; says why if the process ends before.
 await() {
-    local name=$1 deadline=$((SECONDS + $2))
-    shift 2
+    local name=$1 deadline=$((SECONDS + PATIENCE))
+    shift
     until "$@" >/dev/null 2>&1; do
         if ! process_runs "$name" || [ "$SECONDS" -ge "$deadline" ]; then
             tail -n 15 "$STATE/log/$name.log" >&2
