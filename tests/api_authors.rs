@@ -1,15 +1,14 @@
 //! The operator never does for an author what the author may not do: the chart's admission policy on a real API server,
 //! without a single replica of the operator.
 
+mod chart;
 mod cluster;
-mod helm;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use chart::refusal_of;
 use cluster::{Cluster, eventually};
-use helm::refusal_of;
 use portcullis_api::ACTING_FIELDS;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -232,9 +231,7 @@ fn r52_a_namespace_can_be_deleted_with_its_policies() -> Result<()> {
     let cluster = cluster()?;
     cluster.kubectl("create namespace leaving")?;
     cluster.kubectl_with("create -f -", &manifest("leaving", "all", &acting()))?;
-    cluster
-        .kubectl("delete namespace leaving --timeout=60s")
-        .map(drop)
+    cluster.kubectl("delete namespace leaving").map(drop)
 }
 
 /// An author, as the argument that makes kubectl write in its name.
@@ -270,7 +267,7 @@ fn given(sections: &Value) -> Result<String> {
 }
 
 fn cluster() -> Result<&'static Cluster> {
-    helm::cluster(make_authors)
+    chart::cluster(make_authors)
 }
 
 fn make_authors(cluster: &Cluster) -> Result<()> {
@@ -289,7 +286,7 @@ fn make_authors(cluster: &Cluster) -> Result<()> {
         &json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string(),
     )?;
     // Admission policies and roles take effect a moment after they were written.
-    eventually(Duration::from_secs(30), || {
+    eventually(|| {
         let network = manifest("agents", "trial", &network());
         let create = format!(
             "--as={} create --dry-run=server -f -",
@@ -297,9 +294,13 @@ fn make_authors(cluster: &Cluster) -> Result<()> {
         );
         let refused = refusal_of(cluster.kubectl_with(&create, &network), "policy-authors")?;
         ensure!(refused.is_some(), "the admission policy is in force");
-        cluster
-            .kubectl("auth can-i create securitypolicies.portcullis.dev -n agents --as=editor -q")
-            .map(drop)
+        // Whose role the chart adds to, and who was made last.
+        for user in ["editor", &user_without("no right")] {
+            cluster.kubectl(&format!(
+                "auth can-i create securitypolicies.portcullis.dev -n agents --as={user} -q"
+            ))?;
+        }
+        Ok(())
     })
 }
 

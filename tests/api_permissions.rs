@@ -1,14 +1,12 @@
 //! What the operator's own account may do, on a real API server: as little as RBAC can say, and what RBAC cannot say by
 //! the chart's admission policy.
 
+mod chart;
 mod cluster;
-mod helm;
-
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use chart::refusal_of;
 use cluster::{Cluster, OPERATOR_NAMESPACE, eventually};
-use helm::refusal_of;
 use rstest::rstest;
 use serde_json::json;
 
@@ -74,11 +72,15 @@ fn r49_the_operators_account_may_do_what_it_needs_and_no_more(
     #[case] right: &str,
     #[case] expected: bool,
 ) -> Result<()> {
-    let answer = cluster()?.kubectl_printed(&format!("auth can-i {right} {OPERATOR}"), "")?;
-    // It warns of what is not there to be had a right to, such as a resource that is misspelt here.
-    assert_eq!(answer.err, "");
-    assert_eq!(answer.out.trim(), if expected { "yes" } else { "no" });
-    Ok(())
+    // Roles take effect a moment after they were written.
+    eventually(|| {
+        let answer = cluster()?.kubectl_printed(&format!("auth can-i {right} {OPERATOR}"), "")?;
+        // It warns of what is not there to be had a right to, such as a resource that is misspelt here.
+        ensure!(answer.err.is_empty(), "{}", answer.err);
+        let may = answer.out.trim() == "yes";
+        ensure!(may == expected, "may {right}: {may}");
+        Ok(())
+    })
 }
 
 /// Cluster admin is granted beside its own rights, as if somebody had been generous: who it is counts, not what it may.
@@ -141,9 +143,7 @@ fn r49_its_own_rolebinding_lets_it_read_secrets_of_that_namespace_only() -> Resu
     let binding = binding(READER, "agents", READER, "portcullis");
     apply(OPERATOR, &binding)?;
     apply(OPERATOR, &binding).context("a second time")?;
-    eventually(Duration::from_secs(10), || {
-        cluster.kubectl(&format!("{OPERATOR} get secrets -n agents"))
-    })?;
+    eventually(|| cluster.kubectl(&format!("{OPERATOR} get secrets -n agents")))?;
     cluster
         .kubectl(&format!("auth can-i get secrets -n default -q {OPERATOR}"))
         .err()
@@ -170,13 +170,13 @@ fn binding(name: &str, namespace: &str, role: &str, account: &str) -> String {
 }
 
 fn cluster() -> Result<&'static Cluster> {
-    helm::cluster(wait_in_force)
+    chart::cluster(wait_in_force)
 }
 
 /// Waits for the admission policy, which takes effect a moment after it was written.
 fn wait_in_force(cluster: &Cluster) -> Result<()> {
     let other = binding(READER, "default", "view", "portcullis");
-    eventually(Duration::from_secs(30), || {
+    eventually(|| {
         let result = cluster.kubectl_with("create --dry-run=server -f -", &other);
         let refusal = refusal_of(result, "secret-reader")?;
         refusal.map(drop).context("the admission policy is in force")

@@ -4,24 +4,16 @@
 //! Three of them pass the API server, whose schema and CEL validations cannot state what is wrong: the operator's webhook
 //! for its own kinds and `Accepted=False` are for those.
 
+mod cluster;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Result, ensure};
+use cluster::{Cluster, root};
 
 /// The mistakes that only the compiler of policies sees.
 const BEYOND_THE_SCHEMA: &[&str] = &["kube-system", "no-label-key", "port-range-backwards"];
-
-/// Applies the CRDs and creates each policy as a user would, naming the file before kubectl's answer.
-const CREATE_ALL: &str = r###"
-kubectl apply --filename crds >&2
-kubectl wait --for=condition=Established --timeout=30s --filename crds >&2
-kubectl create namespace policies >&2
-for file in tests/policies/invalid/*.yaml; do
-    echo "## $(basename "$file" .yaml)"
-    kubectl create --dry-run=server --filename "$file" 2>&1 || true
-done
-"###;
 
 #[test]
 fn the_command_line_refuses_every_invalid_policy() -> Result<()> {
@@ -38,16 +30,17 @@ fn the_command_line_refuses_every_invalid_policy() -> Result<()> {
 
 #[test]
 fn the_api_server_refuses_every_invalid_policy_that_a_schema_can_refuse() -> Result<()> {
-    let output = Command::new(root().join("e2e/run"))
-        .args(["--level", "1", "--", "bash", "-euo", "pipefail", "-c", CREATE_ALL])
-        .current_dir(root())
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "e2e/run: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let answers = String::from_utf8(output.stdout)?;
+    let cluster = Cluster::start(1, "policies")?;
+    cluster.kubectl("apply --filename crds")?;
+    cluster.wait("--for=condition=Established --filename crds")?;
+    cluster.kubectl("create namespace policies")?;
+    let mut answers = String::new();
+    for file in policies("invalid")? {
+        let create = format!("create --dry-run=server --filename {}", file.display());
+        let printed = cluster.kubectl_printed(&create, "")?;
+        let answer = [printed.out.trim_end(), &printed.err].concat();
+        answers.push_str(&format!("## {}\n{answer}\n", name(&file)));
+    }
     let admitted: Vec<&str> = answers
         .split("## ")
         .filter(|it| it.contains(" created "))
@@ -69,10 +62,6 @@ fn the_samples_are_valid() -> Result<()> {
         assert_eq!(output.status.code(), Some(0), "{file}");
     }
     Ok(())
-}
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn policies(folder: &str) -> Result<Vec<PathBuf>> {

@@ -5,7 +5,6 @@ mod cluster;
 mod node;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use cluster::{OPERATOR_NAMESPACE, eventually};
@@ -13,8 +12,21 @@ use node::{Node, node};
 
 static TURN: Mutex<()> = Mutex::new(());
 
+/// The node, with the operator at work on it, whatever a test that failed left.
 fn turn() -> Result<(MutexGuard<'static, ()>, &'static Node)> {
-    Ok((TURN.lock().unwrap_or_else(PoisonError::into_inner), node()?))
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let node = node()?;
+    node.kubectl(&format!("uncordon {}", machine(node)?))?;
+    let status = ["status", "portcullis", "--namespace", OPERATOR_NAMESPACE];
+    if node.helm(&status).is_err() {
+        node.install()?;
+    }
+    scale_operator(node, 2)?;
+    Ok((turn, node))
+}
+
+fn machine(node: &Node) -> Result<String> {
+    node.kubectl("get nodes -o jsonpath={.items[0].metadata.name}")
 }
 
 fn policy(namespace: &str) -> String {
@@ -42,13 +54,9 @@ fn scale_operator(node: &Node, replicas: usize) -> Result<()> {
         "scale deployment/portcullis --replicas={replicas} -n {OPERATOR_NAMESPACE}"
     ))?;
     if replicas > 0 {
-        return node
-            .kubectl(&format!(
-                "rollout status deployment/portcullis -n {OPERATOR_NAMESPACE} --timeout=90s"
-            ))
-            .map(drop);
+        return node.rolled_out(&format!("portcullis -n {OPERATOR_NAMESPACE}"));
     }
-    eventually(Duration::from_secs(60), || {
+    eventually(|| {
         let pods = node.kubectl(&format!("get pods -n {OPERATOR_NAMESPACE} -o name"))?;
         ensure!(pods.is_empty(), "still there: {pods}");
         Ok(())
@@ -60,15 +68,15 @@ fn r01_with_every_replica_gone_drained_pods_come_back_and_root_is_refused() -> R
     let (_turn, node) = turn()?;
     node.govern("drained", &policy("drained"))?;
     node.apply(&deployment("drained", "api", NON_ROOT))?;
-    node.kubectl("rollout status deployment/api -n drained --timeout=60s")?;
+    node.rolled_out("api -n drained")?;
     scale_operator(node, 0)?;
 
-    let machine = node.kubectl("get nodes -o jsonpath={.items[0].metadata.name}")?;
+    let machine = machine(node)?;
     node.kubectl(&format!(
-        "drain {machine} --ignore-daemonsets --delete-emptydir-data --force --timeout=90s"
+        "drain {machine} --ignore-daemonsets --delete-emptydir-data --force --timeout=180s"
     ))?;
     node.kubectl(&format!("uncordon {machine}"))?;
-    node.kubectl("rollout status deployment/api -n drained --timeout=90s")?;
+    node.rolled_out("api -n drained")?;
 
     let refusal = node.refusal(&deployment("drained", "intruder", "{}"))?;
     ensure!(
@@ -79,7 +87,8 @@ fn r01_with_every_replica_gone_drained_pods_come_back_and_root_is_refused() -> R
     node.apply(&deployment("free", "api", "{}"))?;
 
     scale_operator(node, 2)?;
-    let refusal = eventually(Duration::from_secs(30), || {
+    // Refused all the time, and in the end by judgement.
+    let refusal = eventually(|| {
         let refusal = node.refusal(&deployment("drained", "intruder", "{}"))?;
         ensure!(refusal.contains("[pod/run-as-non-root]"), "{refusal}");
         Ok(refusal)
@@ -97,17 +106,14 @@ fn r12_a_deleted_webhook_configuration_is_put_back() -> Result<()> {
     node.govern("restored", &policy("restored"))?;
     let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
     node.kubectl(&format!("delete {configurations} zz-portcullis"))?;
-    eventually(Duration::from_secs(10), || {
-        node.kubectl(&format!("get {configurations} zz-portcullis"))
-    })
-    .map(drop)
+    eventually(|| node.kubectl(&format!("get {configurations} zz-portcullis"))).map(drop)
 }
 
 #[test]
 fn r04_uninstalling_leaves_definitions_policies_and_what_they_made_and_nothing_else() -> Result<()> {
     let (_turn, node) = turn()?;
     node.govern("left", &policy("left"))?;
-    eventually(Duration::from_secs(10), || {
+    eventually(|| {
         let binding = node.kubectl("get rolebinding portcullis-secret-reader -n left -o name")?;
         ensure!(!binding.is_empty(), "the reader is bound");
         Ok(())
@@ -124,7 +130,7 @@ fn r04_uninstalling_leaves_definitions_policies_and_what_they_made_and_nothing_e
         OPERATOR_NAMESPACE,
         "--wait",
     ])?;
-    eventually(Duration::from_secs(60), || {
+    eventually(|| {
         let cluster_wide = "validatingwebhookconfigurations,mutatingwebhookconfigurations,validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,clusterrolebindings";
         let all = node.kubectl(&format!("get {cluster_wide} -o name"))?;
         let ours: Vec<&str> = all
@@ -148,7 +154,8 @@ fn r04_uninstalling_leaves_definitions_policies_and_what_they_made_and_nothing_e
         node.kubectl("get networkpolicies -n left -o name")? == made,
         "what policies made stays"
     );
-    node.apply(&deployment("left", "api", "{}"))?;
+    // The API server learns a moment later that there is no webhook any more.
+    eventually(|| node.apply(&deployment("left", "api", "{}")))?;
 
     node.install()?;
     node.wait_enforced("left")?;

@@ -6,7 +6,6 @@ mod node;
 use anyhow::{Result, bail, ensure};
 use cluster::{OPERATOR_NAMESPACE, eventually};
 use node::{Node, node};
-use std::time::Duration;
 
 /// The policy of the samples, in a namespace of its own and with another enforcement.
 fn policy(namespace: &str, enforcement: &str) -> String {
@@ -40,6 +39,7 @@ fn mended(namespace: &str, mends: &[(&str, &str)]) -> String {
 fn a_bad_deployment_is_refused_in_one_message_and_admitted_when_mended_step_by_step() -> Result<()> {
     let node = node()?;
     node.govern("agents", &policy("agents", "Deny"))?;
+    wait_secrets(node, "agents", "SecretMissing=2")?;
 
     insta::assert_snapshot!("three_violations", node.refusal(&bad_deployment("agents"))?);
     insta::assert_snapshot!("two_violations", node.refusal(&mended("agents", &[ROOT_MENDED]))?);
@@ -50,7 +50,7 @@ fn a_bad_deployment_is_refused_in_one_message_and_admitted_when_mended_step_by_s
     )?;
     // At once: before a denial that rests on a Secret, the API server is asked.
     insta::assert_snapshot!("admitted", node.apply(&deployment)?.trim_end());
-    node.kubectl("rollout status deployment/api -n agents --timeout=60s")?;
+    node.rolled_out("api -n agents")?;
 
     network_policies_have_effect_both_ways(node)
 }
@@ -63,19 +63,31 @@ fn network_policies_have_effect_both_ways(node: &Node) -> Result<()> {
     ))?;
     let address = format!("{address}:8000");
     node.kubectl("create namespace ingress-nginx")?;
-    ensure!(
-        node.dial("ingress-nginx", "{}", &address)?,
-        "a flow lets the ingress controller through"
-    );
-    ensure!(
-        !node.dial("agents", r#"{"app": "stranger"}"#, &address)?,
-        "a stranger of the same namespace is dropped"
-    );
-    ensure!(
-        !node.dial("default", "{}", &address)?,
-        "a stranger of another namespace is dropped"
-    );
-    Ok(())
+    // Who is let through and who is not is known to the node a moment after the pods are there.
+    let lets_through = |namespace, labels, expected, who: &str| {
+        eventually(|| {
+            ensure!(node.dial(namespace, labels, &address)? == expected, "{who}");
+            Ok(())
+        })
+    };
+    lets_through(
+        "ingress-nginx",
+        "{}",
+        true,
+        "a flow lets the ingress controller through",
+    )?;
+    lets_through(
+        "agents",
+        r#"{"app": "stranger"}"#,
+        false,
+        "a stranger of the same namespace is dropped",
+    )?;
+    lets_through(
+        "default",
+        "{}",
+        false,
+        "a stranger of another namespace is dropped",
+    )
 }
 
 #[test]
@@ -83,7 +95,7 @@ fn helm_test_sees_a_bad_workload_refused_and_leaves_nothing() -> Result<()> {
     let node = node()?;
     let output = node.helm(&["test", "portcullis", "--namespace", OPERATOR_NAMESPACE, "--logs"])?;
     ensure!(output.contains("a bad workload is refused"), "{output}");
-    eventually(Duration::from_secs(30), || {
+    eventually(|| {
         let names = node.kubectl("get namespaces,clusterroles -o name")?;
         ensure!(!names.contains("self-test"), "left: {names}");
         Ok(())
@@ -96,9 +108,7 @@ fn warn_admits_with_the_violations_as_warnings() -> Result<()> {
     node.govern("warned", &policy("warned", "Warn"))?;
     // Until the operator reads the namespace's Secrets, it says that it cannot judge them.
     wait_secrets(node, "warned", "SecretMissing=2")?;
-    let output = node.kubectl_printed("apply -f -", &bad_deployment("warned"))?;
-    ensure!(output.success, "admitted");
-    insta::assert_snapshot!("warnings", output.err);
+    insta::assert_snapshot!("warnings", node.warnings(&bad_deployment("warned"))?);
     Ok(())
 }
 
@@ -106,7 +116,7 @@ fn warn_admits_with_the_violations_as_warnings() -> Result<()> {
 fn wait_secrets(node: &Node, namespace: &str, expected: &str) -> Result<()> {
     let path = r#"{.status.conditions[?(@.type=="Ready")].reason}={.status.secrets.missing}"#;
     let get = format!("get securitypolicies.portcullis.dev magsag -n {namespace} -o jsonpath={path}");
-    eventually(Duration::from_secs(10), || {
+    eventually(|| {
         let status = node.kubectl(&get)?;
         ensure!(status == expected, "{status}");
         Ok(())
@@ -122,7 +132,7 @@ fn audit_admits_silently_and_counts() -> Result<()> {
         output.success && output.err.is_empty(),
         "admitted without a warning"
     );
-    eventually(Duration::from_secs(20), || {
+    eventually(|| {
         let path = "{.status.workloads.matched}";
         let matched = node.kubectl(&format!(
             "get securitypolicies.portcullis.dev magsag -n audited -o jsonpath={path}"
@@ -142,17 +152,16 @@ fn a_deployment_from_before_the_policy_scales_and_restarts() -> Result<()> {
     );
     let root = root.replace("            - name: MAGSAG_API_KEY\n              valueFrom:\n                secretKeyRef: { name: magsag, key: api-key }\n", "");
     node.apply(&root)?;
-    node.kubectl("rollout status deployment/api -n before --timeout=60s")?;
+    node.rolled_out("api -n before")?;
     node.apply(&policy("before", "Deny"))?;
     node.wait_enforced("before")?;
 
     node.kubectl("scale deployment/api --replicas=2 -n before")?;
-    node.kubectl("rollout status deployment/api -n before --timeout=60s")?;
+    node.rolled_out("api -n before")?;
     node.kubectl("rollout restart deployment/api -n before")?;
-    node.kubectl("rollout status deployment/api -n before --timeout=60s")?;
+    node.rolled_out("api -n before")?;
     node.kubectl("delete pods --all -n before --now")?;
-    node.kubectl("rollout status deployment/api -n before --timeout=60s")
-        .map(drop)
+    node.rolled_out("api -n before")
 }
 
 #[test]
@@ -166,7 +175,9 @@ fn r31_kubectl_debug_with_root_is_refused() -> Result<()> {
         "containers": [{"name": "api", "image": "portcullis.test/probe:v1", "args": ["serve", "8000"],
         "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}}"#;
     node.apply(pod)?;
-    node.kubectl("wait pod/api --for=condition=Ready -n debugged --timeout=60s")?;
+    node.wait("pod/api --for=condition=Ready -n debugged")?;
+    let root = pod.replace(r#""name": "api", "namespace""#, r#""name": "root", "namespace""#);
+    node.refusal(&root.replace(r#""runAsNonRoot": true, "runAsUser": 65532"#, r#""runAsUser": 0"#))?;
     let debug = "debug api -n debugged --image=portcullis.test/probe:v1 --profile=sysadmin --container=intruder -- sleep 1";
     let Err(refusal) = node.kubectl(debug) else {
         bail!("must be refused")
@@ -182,6 +193,5 @@ fn a_secret_created_after_the_policy_turns_its_status() -> Result<()> {
     wait_secrets(node, "waiting", "SecretMissing=2")?;
     node.kubectl("create secret generic magsag -n waiting --from-literal=api-key=0123456789abcdef")?;
     node.kubectl("create secret generic magsag-worker -n waiting --from-literal=model-key=0123456789abcdef")?;
-    node.kubectl("wait securitypolicies.portcullis.dev/magsag -n waiting --for=condition=Ready --timeout=5s")
-        .map(drop)
+    node.wait("securitypolicies.portcullis.dev/magsag -n waiting --for=condition=Ready")
 }

@@ -9,14 +9,24 @@
 )]
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 /// Namespace of the operator.
 pub const OPERATOR_NAMESPACE: &str = "portcullis-system";
+
+/// How long anything may take, on a machine that is busy with something else: it costs nothing while things work.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// [`PATIENCE`] as kubectl and helm read it.
+const TIMEOUT: &str = "--timeout=120s";
+
+/// How often something may take longer than it should, see [`once_within`].
+const ROUNDS: usize = 5;
 
 /// A running cluster.
 #[derive(Debug)]
@@ -43,12 +53,16 @@ impl Cluster {
         let name = format!("{kind}-{}", std::process::id());
         // Before it is there: starting may fail half-way.
         at_exit("exec e2e/down --name \"$2\"", &name)?;
-        // Two statements each: `set -e` does not see a failure before `&&`.
+        // First what a process with our number left behind when the machine was switched off under it. Two statements
+        // each: `set -e` does not see a failure before `&&`.
         let script = r#"set -e
+            e2e/down --name "$2"
             tools=$(e2e/build tools)
             eval "$tools"
             cluster=$(e2e/up --level "$1" --name "$2")
             eval "$cluster"
+            # What another cluster at the same port once served must not be taken for what this one serves.
+            export KUBECACHEDIR=$E2E_STATE/kubectl
             env -0"#;
         let mut bash = Command::new("bash");
         bash.args(["-c", script, "bash", &level.to_string(), &name])
@@ -67,6 +81,11 @@ impl Cluster {
         Ok(&found.with_context(|| format!("e2e/up sets {name}"))?.1)
     }
 
+    /// The file in which a process of the cluster, or the operator, writes its log.
+    pub fn log_file(&self, name: &str) -> Result<PathBuf> {
+        Ok(Path::new(self.variable("E2E_STATE")?).join("log").join(name))
+    }
+
     /// A command with the cluster's environment, in the checkout.
     pub fn command(&self, program: &str) -> Command {
         // Through env, so that the program is looked up on the cluster's PATH.
@@ -80,26 +99,13 @@ impl Cluster {
 
     /// Runs helm; its output.
     pub fn helm(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.command("helm").args(arguments).output()?;
-        ensure!(
-            output.status.success(),
-            "helm {}: {}",
-            arguments.join(" "),
-            text(&output.stderr)
-        );
-        Ok(text(&output.stdout))
+        printed_by(self.command("helm").args(arguments))
+            .with_context(|| format!("helm {}", arguments.join(" ")))
     }
 
     /// Installs the chart of the checkout as a user would, with these values, and waits for it.
     pub fn helm_install(&self, values: &[&str]) -> Result<()> {
-        let mut arguments = vec![
-            "install",
-            "portcullis",
-            "charts/portcullis",
-            "--wait",
-            "--timeout",
-            "120s",
-        ];
+        let mut arguments = vec!["install", "portcullis", "charts/portcullis", "--wait", TIMEOUT];
         arguments.extend(["--namespace", OPERATOR_NAMESPACE, "--create-namespace"]);
         arguments.extend(values.iter().flat_map(|it| ["--set", it]));
         self.helm(&arguments).map(drop)
@@ -136,6 +142,59 @@ impl Cluster {
             err: text(&output.stderr).trim_end().to_owned(),
         })
     }
+
+    /// Reads an object or a list.
+    pub fn get(&self, what: &str) -> Result<Value> {
+        Ok(serde_json::from_str(
+            &self.kubectl(&format!("get {what} -o json"))?,
+        )?)
+    }
+
+    /// Waits with `kubectl wait`.
+    pub fn wait(&self, arguments: &str) -> Result<()> {
+        self.kubectl(&format!("wait {arguments} {TIMEOUT}")).map(drop)
+    }
+
+    /// Waits until a Deployment is rolled out, `name -n namespace`.
+    pub fn rolled_out(&self, deployment: &str) -> Result<()> {
+        self.kubectl(&format!("rollout status deployment/{deployment} {TIMEOUT}"))
+            .map(drop)
+    }
+
+    /// Waits until `apply`, a command that reads a manifest, would be refused, and does it; what kubectl printed as its
+    /// error.
+    ///
+    /// The API server learns of a new webhook configuration a moment after it was written, and each trial is a dry run:
+    /// an object that was let in once would be judged as what was there before.
+    pub fn refused_by(&self, apply: &str, manifest: &str) -> Result<String> {
+        eventually(|| {
+            let tried = self.kubectl_printed(&format!("{apply} --dry-run=server"), manifest)?;
+            ensure!(!tried.success, "must be refused, but: {}", tried.out);
+            Ok(())
+        })?;
+        let printed = self.kubectl_printed(apply, manifest)?;
+        ensure!(
+            !printed.success,
+            "refused as a dry run, but really: {}",
+            printed.out
+        );
+        Ok(printed.err)
+    }
+
+    /// Waits until `apply` would be warned of, see [`Cluster::refused_by`], and does it; the warnings.
+    pub fn warned_by(&self, apply: &str, manifest: &str) -> Result<String> {
+        eventually(|| {
+            let tried = self.kubectl_printed(&format!("{apply} --dry-run=server"), manifest)?;
+            ensure!(
+                tried.success && !tried.err.is_empty(),
+                "must be warned of, but: {tried:?}"
+            );
+            Ok(())
+        })?;
+        let printed = self.kubectl_printed(apply, manifest)?;
+        ensure!(printed.success, "must be admitted: {}", printed.err);
+        Ok(printed.err)
+    }
 }
 
 /// The checkout.
@@ -143,44 +202,56 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What a program printed.
-pub fn text(bytes: &[u8]) -> String {
+/// Runs a command; what it printed, or what it printed as its error.
+pub fn printed_by(command: &mut Command) -> Result<String> {
+    let output = command.output()?;
+    ensure!(output.status.success(), "{}", text(&output.stderr));
+    Ok(text(&output.stdout))
+}
+
+fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Tries until it succeeds; the last error when the time is over.
-pub fn eventually<T>(limit: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + limit;
+/// Tries until it succeeds; the last error when that takes too long even for a busy machine.
+pub fn eventually<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
             Err(error) if Instant::now() > deadline => {
-                return Err(error.context(format!("not within {limit:?}")));
+                return Err(error.context(format!("not within {PATIENCE:?}")));
             }
             Err(_) => std::thread::sleep(Duration::from_millis(50)),
         }
     }
 }
 
+/// Repeats a round, which tells how long it took, until one was quick enough. A busy machine makes one round slow or
+/// another, but nothing makes a slow product quick.
+pub fn once_within(limit: Duration, mut round: impl FnMut() -> Result<Duration>) -> Result<()> {
+    let mut slow = Vec::new();
+    while slow.len() < ROUNDS {
+        let took = round()?;
+        if took < limit {
+            return Ok(());
+        }
+        slow.push(took);
+    }
+    bail!("not once within {limit:?}, but {slow:?}")
+}
+
 /// Statics are not dropped: a shell waits for this process to end, however it ends, and runs `command`, whose `$2` is
 /// `argument`.
 pub fn at_exit(command: &str, argument: &str) -> Result<()> {
     let script = format!("tail --pid=\"$1\" -f /dev/null; {command}");
-    let mut shell = Command::new("setsid");
-    shell.args([
-        "bash",
-        "-c",
-        &script,
-        "bash",
-        &std::process::id().to_string(),
-        argument,
-    ]);
-    shell
+    let us = std::process::id().to_string();
+    Command::new("setsid")
+        .args(["bash", "-c", &script, "bash", &us, argument])
         .current_dir(root())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    shell
+        .stderr(Stdio::null())
         .spawn()
         .context("a shell waits for the end of the tests")
         .map(drop)

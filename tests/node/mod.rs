@@ -10,11 +10,13 @@
 use std::ops::Deref;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
-use crate::cluster::{Cluster, eventually, root};
+use crate::cluster::{Cluster, eventually, printed_by, root};
+
+/// How manifests are applied: as a user types it.
+const APPLY: &str = "apply -f -";
 
 /// A level-3 cluster with the operator installed from its image.
 #[derive(Debug)]
@@ -44,16 +46,9 @@ impl Node {
             "dist/portcullis.tar is not there: run `make image`"
         );
         let node = Self(Cluster::start(3, "node")?);
-        let loaded = node
-            .command("e2e/load-image")
-            .args(["--name", &node.name])
-            .arg(image)
-            .output()?;
-        ensure!(
-            loaded.status.success(),
-            "e2e/load-image: {}",
-            crate::cluster::text(&loaded.stderr)
-        );
+        let mut load = node.command("e2e/load-image");
+        load.args(["--name", &node.name]).arg(image);
+        printed_by(&mut load).context("e2e/load-image")?;
         node.install()?;
         Ok(node)
     }
@@ -65,15 +60,17 @@ impl Node {
 
     /// Applies a manifest; what kubectl printed as its error where it was refused.
     pub fn apply(&self, manifest: &str) -> Result<String> {
-        self.kubectl_with("apply -f -", manifest)
+        self.kubectl_with(APPLY, manifest)
     }
 
     /// The text with which a manifest is refused; an error when it is not.
     pub fn refusal(&self, manifest: &str) -> Result<String> {
-        match self.apply(manifest) {
-            Ok(output) => bail!("must be refused, but: {output}"),
-            Err(refusal) => Ok(refusal.to_string()),
-        }
+        self.refused_by(APPLY, manifest)
+    }
+
+    /// The warnings with which a manifest is admitted; an error when there is none.
+    pub fn warnings(&self, manifest: &str) -> Result<String> {
+        self.warned_by(APPLY, manifest)
     }
 
     /// Makes a namespace with a policy in it, and waits until it is enforced.
@@ -86,11 +83,10 @@ impl Node {
     /// Waits until the policies of the namespace are enforced. Their conditions alone may stem from an operator that was
     /// there before, so the webhook configuration has to list the namespace too.
     pub fn wait_enforced(&self, namespace: &str) -> Result<()> {
-        let resource = "securitypolicies.portcullis.dev --all";
-        self.kubectl(&format!(
-            "wait {resource} --for=condition=Enforced --timeout=60s -n {namespace}"
+        self.wait(&format!(
+            "securitypolicies.portcullis.dev --all --for=condition=Enforced -n {namespace}"
         ))?;
-        eventually(Duration::from_secs(30), || {
+        eventually(|| {
             let selectors = self.kubectl(
                 "get validatingwebhookconfiguration zz-portcullis -o jsonpath={.webhooks[*].namespaceSelector}",
             )?;
@@ -116,7 +112,7 @@ impl Node {
         );
         self.apply(&pod)?;
         let path = "{.status.containerStatuses[0].state.terminated.exitCode}";
-        let code = eventually(Duration::from_secs(30), || {
+        let code = eventually(|| {
             let code = self.kubectl(&format!("get pod {name} -n {namespace} -o jsonpath={path}"))?;
             ensure!(!code.is_empty(), "the pod has not ended");
             Ok(code)

@@ -8,89 +8,116 @@
     reason = "each test file uses its own part of this module"
 )]
 
+pub mod objects;
+pub mod workloads;
+
 use std::fs::{self, File};
-use std::io::Write;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::ops::Deref;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
-/// Namespace of the operator.
-pub const OPERATOR_NAMESPACE: &str = "portcullis-system";
+use crate::cluster::{Cluster, OPERATOR_NAMESPACE, at_exit, eventually, printed_by};
 
 /// Name of the operator's ServiceAccount as the API server knows it.
-const OPERATOR_USER: &str = "system:serviceaccount:portcullis-system:portcullis";
+pub const OPERATOR_USER: &str = "system:serviceaccount:portcullis-system:portcullis";
 
-/// A level-1 cluster with the chart installed and the operator running; taken away when the test process ends.
-pub struct Cluster {
-    name: String,
-    environment: Vec<(String, String)>,
+/// Its groups.
+const OPERATOR_GROUPS: [&str; 2] = [
+    "system:serviceaccounts",
+    "system:serviceaccounts:portcullis-system",
+];
+
+/// How manifests are applied: no field of an object is anybody else's by mistake.
+const APPLY: &str = "apply --server-side --field-manager test -f -";
+
+/// A level-1 cluster with the chart installed and the operator running.
+#[derive(Debug)]
+pub struct Operator {
+    cluster: Cluster,
     /// Port of the webhook.
-    pub webhook_port: u16,
+    webhook_port: u16,
     /// Port of probes and metrics.
     pub metrics_port: u16,
+    process: OnceLock<u32>,
 }
 
-/// What kubectl printed.
-#[derive(Debug)]
-pub struct Printed {
-    /// Whether it succeeded.
-    pub success: bool,
-    /// Its standard output.
-    pub out: String,
-    /// Warnings and errors.
-    pub err: String,
+impl Deref for Operator {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
 }
 
-/// The cluster of this test file, with the operator ready; started once, also when that fails.
-pub fn cluster() -> Result<&'static Cluster> {
-    static CLUSTER: OnceLock<Result<Cluster>> = OnceLock::new();
-    let started = CLUSTER.get_or_init(Cluster::start);
+/// The operator of this test file, ready; started once, also when that fails.
+pub fn operator() -> Result<&'static Operator> {
+    static OPERATOR: OnceLock<Result<Operator>> = OnceLock::new();
+    let started = OPERATOR.get_or_init(Operator::start);
     started.as_ref().map_err(|error| anyhow!("{error:#}"))
 }
 
-impl Cluster {
+static TURN: RwLock<()> = RwLock::new(());
+
+/// The operator, for a test that lets others run beside it which want it alone.
+pub fn beside_others() -> Result<(RwLockReadGuard<'static, ()>, &'static Operator)> {
+    let turn = TURN.read().unwrap_or_else(PoisonError::into_inner);
+    Ok((turn, operator()?))
+}
+
+/// The operator, leading, for a test that stops it or looks at what all namespaces share.
+pub fn alone() -> Result<(RwLockWriteGuard<'static, ()>, &'static Operator)> {
+    let turn = TURN.write().unwrap_or_else(PoisonError::into_inner);
+    let operator = operator()?;
+    // A replica of the test before may have held the Lease when it ended.
+    eventually(|| {
+        ensure!(operator.leads(operator.metrics_port)?, "the operator leads");
+        Ok(())
+    })?;
+    Ok((turn, operator))
+}
+
+impl Operator {
     fn start() -> Result<Self> {
-        let name = format!("operator-{}", std::process::id());
-        take_away_at_exit("exec e2e/down --name \"$2\"", &name)?;
-        let cluster = Self {
-            environment: environment(&name)?,
-            name,
+        let cluster = Cluster::start(1, "operator")?;
+        // Without a replica: the operator that is tested is the binary of this checkout.
+        cluster.helm_install(&["replicaCount=0"])?;
+        let operator = Self {
+            cluster,
             webhook_port: free_port()?,
             metrics_port: free_port()?,
+            process: OnceLock::new(),
         };
-        cluster.install()?;
-        let operator = cluster.operator(cluster.webhook_port, cluster.metrics_port, "operator.log")?;
-        take_away_at_exit("kill -KILL \"$2\"", &operator.id().to_string())?;
-        cluster.wait_ready(cluster.metrics_port)?;
-        Ok(cluster)
+        let process = operator.spawn(operator.webhook_port, operator.metrics_port, "operator.log")?;
+        let id = *operator.process.get_or_init(|| process.id());
+        at_exit("kill -KILL \"$2\"", &id.to_string())?;
+        operator.wait_ready(operator.metrics_port, "operator.log")?;
+        Ok(operator)
     }
 
-    /// Without a replica: the operator that is tested is the binary of this checkout.
-    fn install(&self) -> Result<()> {
-        let mut helm = self.command("helm");
-        helm.args(["install", "portcullis"])
-            .arg(root().join("charts/portcullis"))
-            .args(["--namespace", OPERATOR_NAMESPACE, "--create-namespace"])
-            .args(["--set", "replicaCount=0", "--wait", "--timeout", "60s"]);
-        let output = helm.output()?;
-        ensure!(output.status.success(), "helm install: {}", text(&output.stderr));
-        Ok(())
+    /// Starts a further replica and waits until it is ready.
+    pub fn replica(&self, log: &str) -> Result<Replica> {
+        let (webhook_port, metrics_port) = (free_port()?, free_port()?);
+        let replica = Replica {
+            process: self.spawn(webhook_port, metrics_port, log)?,
+            webhook_port,
+            metrics_port,
+        };
+        self.wait_ready(metrics_port, log)?;
+        Ok(replica)
     }
 
-    /// Starts a replica, with the options that the chart gives it and the rights of its ServiceAccount.
-    pub fn operator(&self, webhook_port: u16, metrics_port: u16, log: &str) -> Result<Child> {
+    /// Starts a process with the options that the chart gives it and the rights of its ServiceAccount.
+    fn spawn(&self, webhook_port: u16, metrics_port: u16, log: &str) -> Result<Child> {
         let options = self.kubectl(&format!(
             "get deployment portcullis -n {OPERATOR_NAMESPACE} -o jsonpath={{.spec.template.spec.containers[0].args}}"
         ))?;
         let options: Vec<String> = serde_json::from_str(&options)?;
         let is_kept = |it: &String| !it.starts_with("--webhook-port=") && !it.starts_with("--metrics-port=");
         let host = self.variable("E2E_HOST_ADDRESS")?;
-        let log = File::create(Path::new(self.variable("E2E_STATE")?).join("log").join(log))?;
         Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(options.into_iter().filter(is_kept))
             .args([
@@ -98,34 +125,26 @@ impl Cluster {
                 format!("--metrics-port={metrics_port}"),
                 format!("--webhook-url=https://{host}:{}", self.webhook_port),
             ])
-            .env("KUBECONFIG", self.operator_kubeconfig()?)
+            .env("KUBECONFIG", self.kubeconfig()?)
             .env("POD_NAMESPACE", OPERATOR_NAMESPACE)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(File::create(self.log_file(log)?)?)
             .spawn()
             .context("the operator starts")
     }
 
-    fn operator_kubeconfig(&self) -> Result<String> {
-        let mut user = Command::new(root().join("e2e/user"));
-        let groups = [
-            "system:serviceaccounts",
-            "system:serviceaccounts:portcullis-system",
-        ];
-        let output = user
-            .args(["--name", &self.name, OPERATOR_USER])
-            .args(groups)
-            .output()?;
-        ensure!(output.status.success(), "e2e/user: {}", text(&output.stderr));
-        Ok(text(&output.stdout).trim().to_owned())
+    fn kubeconfig(&self) -> Result<String> {
+        let mut user = self.command("e2e/user");
+        user.args(["--name", &self.name, OPERATOR_USER])
+            .args(OPERATOR_GROUPS);
+        Ok(printed_by(&mut user)?.trim().to_owned())
     }
 
-    /// Waits until a replica says that it is ready.
-    pub fn wait_ready(&self, metrics_port: u16) -> Result<()> {
-        eventually(Duration::from_secs(30), || {
+    fn wait_ready(&self, metrics_port: u16, log: &str) -> Result<()> {
+        eventually(|| {
             let answer = self.probe(metrics_port, "/readyz")?;
-            ensure!(answer == "ok", "{answer}, log: {}", self.log("operator.log"));
+            ensure!(answer == "ok", "{answer}, log: {}", self.log(log));
             Ok(())
         })
     }
@@ -133,75 +152,52 @@ impl Cluster {
     /// The body of an answer of a replica's plain port.
     pub fn probe(&self, metrics_port: u16, path: &str) -> Result<String> {
         let mut curl = Command::new("curl");
-        let output = curl
-            .args(["-sS", "--max-time", "5"])
-            .arg(format!("http://127.0.0.1:{metrics_port}{path}"))
-            .output()?;
-        ensure!(output.status.success(), "{}", text(&output.stderr));
-        Ok(text(&output.stdout))
+        printed_by(
+            curl.args(["-sS", "--max-time", "5"])
+                .arg(format!("http://127.0.0.1:{metrics_port}{path}")),
+        )
+    }
+
+    /// Whether a replica says that it leads.
+    pub fn leads(&self, metrics_port: u16) -> Result<bool> {
+        let metrics = self.probe(metrics_port, "/metrics")?;
+        Ok(metrics.lines().any(|it| it == "portcullis_leader 1"))
     }
 
     /// What a replica logged.
     pub fn log(&self, log: &str) -> String {
-        let state = self.variable("E2E_STATE").unwrap_or_default();
-        fs::read_to_string(Path::new(state).join("log").join(log)).unwrap_or_default()
+        let file = self.log_file(log).unwrap_or_default();
+        fs::read_to_string(file).unwrap_or_default()
     }
 
-    fn variable(&self, name: &str) -> Result<&str> {
-        let found = self.environment.iter().find(|(key, _)| key == name);
-        Ok(&found.with_context(|| format!("e2e/up sets {name}"))?.1)
-    }
-
-    fn command(&self, program: &str) -> Command {
-        // Through env, so that the program is looked up on the cluster's PATH.
-        let mut command = Command::new("env");
-        command
-            .arg(program)
-            .envs(self.environment.iter().cloned())
-            .current_dir(root());
-        command
-    }
-
-    /// Runs kubectl with words separated by spaces; its output, or what it printed as its error.
-    pub fn kubectl(&self, arguments: &str) -> Result<String> {
-        let printed = self.kubectl_with(arguments, "")?;
-        ensure!(printed.success, "kubectl {arguments}: {}", printed.err);
-        Ok(printed.out)
-    }
-
-    /// Runs kubectl with something on standard input.
-    pub fn kubectl_with(&self, arguments: &str, input: &str) -> Result<Printed> {
-        let mut child = self
-            .command("kubectl")
-            .args(arguments.split(' '))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("kubectl starts")?;
-        let mut stdin = child.stdin.take().context("kubectl reads")?;
-        stdin.write_all(input.as_bytes())?;
-        drop(stdin);
-        let output = child.wait_with_output()?;
-        Ok(Printed {
-            success: output.status.success(),
-            out: text(&output.stdout),
-            err: text(&output.stderr).trim_end().to_owned(),
-        })
+    /// Pauses the operator, so that it answers nothing and writes nothing, until what this gives is dropped.
+    pub fn pause(&self) -> Result<Paused> {
+        let process = *self.process.get().context("the operator runs")?;
+        signal("STOP", process)?;
+        Ok(Paused(process))
     }
 
     /// Applies a manifest that must be admitted; the warnings.
     pub fn admitted(&self, manifest: &str) -> Result<String> {
-        let printed = self.kubectl_with("apply --server-side --field-manager test -f -", manifest)?;
+        let printed = self.kubectl_printed(APPLY, manifest)?;
         ensure!(printed.success, "must be admitted: {}", printed.err);
         Ok(printed.err)
     }
 
-    /// Creates from a manifest that must be refused; the error as kubectl prints it.
+    /// Applies a manifest that must be admitted with a warning; the warnings.
+    pub fn warned(&self, manifest: &str) -> Result<String> {
+        self.warned_by(APPLY, manifest)
+    }
+
+    /// Applies a manifest that must be refused; the error as kubectl prints it.
     pub fn refused(&self, manifest: &str) -> Result<String> {
-        let printed = self.kubectl_with("apply --server-side --field-manager test -f -", manifest)?;
-        ensure!(!printed.success, "must be refused, but: {}", printed.out);
-        Ok(printed.err)
+        self.refused_by(APPLY, manifest)
+    }
+
+    /// Tries once whether a manifest would be refused, see [`Cluster::refused_by`].
+    pub fn would_be_refused(&self, manifest: &str) -> Result<bool> {
+        let tried = self.kubectl_printed(&format!("{APPLY} --dry-run=server"), manifest)?;
+        Ok(!tried.success)
     }
 
     /// A new namespace with a policy of this spec (YAML, indented by two), once the policy is enforced.
@@ -213,86 +209,85 @@ impl Cluster {
         Ok(namespace)
     }
 
-    /// Puts a policy of this spec (YAML, indented by two) into a namespace and waits until it is enforced.
+    /// Puts a policy of this spec (YAML, indented by two) into a namespace and waits until it is enforced, and until the
+    /// operator may read the namespace's Secrets if it is to.
     pub fn govern(&self, namespace: &str, spec: &str) -> Result<()> {
         let policy = format!(
             "apiVersion: portcullis.dev/v1alpha1\nkind: SecurityPolicy\nmetadata: {{name: magsag, namespace: {namespace}}}\nspec:\n{spec}"
         );
         self.admitted(&policy)?;
-        let waited = self.kubectl(&format!(
-            "wait securitypolicies.portcullis.dev/magsag -n {namespace} --for=condition=Enforced --timeout=30s"
-        ));
-        waited.map(drop).with_context(|| self.log("operator.log"))
-    }
-}
-
-/// The checkout.
-pub fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
-/// Tries until it succeeds; the last error when the time is over.
-pub fn eventually<T>(limit: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + limit;
-    loop {
-        match attempt() {
-            Ok(value) => return Ok(value),
-            Err(error) if Instant::now() > deadline => {
-                return Err(error.context(format!("not within {limit:?}")));
-            }
-            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        let enforced = "securitypolicies.portcullis.dev/magsag --for=condition=Enforced";
+        self.wait(&format!("{enforced} -n {namespace}"))
+            .with_context(|| self.log("operator.log"))?;
+        if spec.contains("\n  secrets:") {
+            eventually(|| {
+                ensure!(self.may_read_secrets(namespace)?, "Secrets may not be read yet");
+                Ok(())
+            })?;
         }
+        Ok(())
+    }
+
+    /// Whether the operator may read the Secrets of a namespace by now: roles take effect a moment after they were written.
+    pub fn may_read_secrets(&self, namespace: &str) -> Result<bool> {
+        let asked = format!("auth can-i get secrets -n {namespace} --as={OPERATOR_USER}");
+        Ok(self.kubectl_printed(&asked, "")?.out.trim() == "yes")
     }
 }
 
-/// Starts a cluster; the environment in which kubectl and helm reach it. A shell reads the `export` lines.
-fn environment(name: &str) -> Result<Vec<(String, String)>> {
-    let script = r#"set -e
-        tools=$(e2e/build tools)
-        eval "$tools"
-        cluster=$(e2e/up --level 1 --name "$1")
-        eval "$cluster"
-        env -0"#;
-    let mut bash = Command::new("bash");
-    let output: Output = bash
-        .args(["-c", script, "bash", name])
-        .current_dir(root())
-        .output()?;
-    if !output.status.success() {
-        bail!("e2e/up: {}", text(&output.stderr));
-    }
-    let pairs = text(&output.stdout);
-    let pairs = pairs.split('\0').filter_map(|it| it.split_once('='));
-    Ok(pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
+/// A further replica, which ends with its test.
+#[derive(Debug)]
+pub struct Replica {
+    process: Child,
+    /// Port of its webhook.
+    pub webhook_port: u16,
+    /// Port of its probes and metrics.
+    pub metrics_port: u16,
 }
 
-/// Statics are not dropped: a shell waits for this process to end, however it ends, and runs `command`, whose `$2` is
-/// `argument`.
-fn take_away_at_exit(command: &str, argument: &str) -> Result<()> {
-    let script = format!("tail --pid=\"$1\" -f /dev/null; {command}");
-    Command::new("setsid")
-        .args([
-            "bash",
-            "-c",
-            &script,
-            "bash",
-            &std::process::id().to_string(),
-            argument,
-        ])
-        .current_dir(root())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("a shell waits for the end of the tests")
-        .map(drop)
+impl Replica {
+    /// Tells it to end, as the kubelet does.
+    pub fn terminate(&self) -> Result<()> {
+        signal("TERM", self.process.id())
+    }
+
+    /// Waits for its end.
+    pub fn ended(mut self) -> Result<ExitStatus> {
+        self.process.wait().context("the replica ends")
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A paused operator, which goes on when this is dropped.
+#[derive(Debug)]
+pub struct Paused(u32);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        let _ = signal("CONT", self.0);
+    }
+}
+
+fn signal(signal: &str, process: u32) -> Result<()> {
+    let mut kill = Command::new("kill");
+    printed_by(kill.args([format!("-{signal}"), process.to_string()])).map(drop)
+}
+
+/// A free port below those that the kernel hands out to connections and those that e2e/up chooses, so that it stays free
+/// until it is used.
+fn free_port() -> Result<u16> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let first = usize::try_from(std::process::id())?.wrapping_mul(10);
+    let is_free = |port: &u16| TcpListener::bind(("0.0.0.0", *port)).is_ok();
+    (0..10_000)
+        .map(|_| 10_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000)
+        .filter_map(|it| u16::try_from(it).ok())
+        .find(is_free)
+        .context("a port from 10000 to 19999 is free")
 }
