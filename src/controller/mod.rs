@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod build;
+mod contest;
 mod dereference;
 mod entries;
 mod leader;
@@ -31,8 +32,8 @@ pub use secret_access::bind_secret_reader;
 
 use crate::operator::Context;
 use audit::Audited;
+use contest::Listed;
 use leader::Leadership;
-use webhooks::Listed;
 
 /// Name under which the controller reports events.
 const CONTROLLER: &str = "portcullis";

@@ -17,10 +17,10 @@ use tracing::{debug, warn};
 use super::Leading;
 use super::apply::Applied;
 use super::audit::Audited;
+use super::contest::Listed;
 use super::dereference::DeclaredSecrets;
 use super::leader::NotLeader;
 use super::reconcile::{EnforceError, Enforced};
-use super::webhooks::Listed;
 use crate::error::describe;
 
 /// Characters of a condition's message; etcd is no log.

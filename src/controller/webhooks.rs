@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::pin::{Pin, pin};
-use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::ClusterResourceScope;
@@ -21,6 +20,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::contest::{Contest, Listed, Look, REST};
 use super::entries::{self, Inputs};
 use super::naming::{MANAGED_BY, MANAGER};
 use super::{Leading, owner};
@@ -28,37 +28,13 @@ use crate::error::describe;
 use crate::metrics::Reconciled;
 use crate::webhook::Trust;
 
-/// Pause between two writes: changes of many policies become one.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// Longest pause while somebody else keeps changing a configuration, or the API server refuses it.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
-
-/// Longest pause while a configuration is not there: nothing is judged until it is back.
-const MAX_PAUSE_WHILE_MISSING: Duration = Duration::from_secs(2);
-
-/// Writes in a row that are not slowed down, nor told to users.
-const FREE: u32 = 5;
-
-/// What the webhook configurations in the cluster are known to say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Listed {
-    /// They were not written yet, or one of them was deleted.
-    #[default]
-    Pending,
-    /// They are changed or deleted again and again.
-    Contested,
-    /// The namespaces that they list.
-    Namespaces(BTreeSet<String>),
-}
-
 /// Keeps both configurations while this replica leads. Never ends.
 pub async fn keep(leading: &Leading) {
     let context = &leading.context;
     let mut policies = context.policies.subscribe();
     let mut trust = context.trust.clone();
     let mut changed = pin!(changes(leading));
-    let mut contest = Contest::default();
+    let mut contest = Contest::new();
     let mut is_told = false;
     loop {
         policies.borrow_and_update();
@@ -102,7 +78,7 @@ pub async fn keep(leading: &Leading) {
             changed = trust.changed() => if changed.is_err() { return },
             change = changed.next() => heed(leading, &mut contest, change),
             // That a contest is over is seen only by looking.
-            () = tokio::time::sleep(MAX_PAUSE * 2), if contest.is_contested() => {}
+            () = tokio::time::sleep(REST), if contest.is_contested() => {}
         }
     }
 }
@@ -110,7 +86,7 @@ pub async fn keep(leading: &Leading) {
 /// Pauses as long as the contest asks for; whether something changed meanwhile. A deletion cuts the pause short.
 async fn rest(
     leading: &Leading,
-    contest: &mut Contest,
+    contest: &mut Contest<Demand>,
     mut changed: Pin<&mut impl Stream<Item = Change>>,
 ) -> bool {
     let begin = Instant::now();
@@ -127,10 +103,10 @@ async fn rest(
 }
 
 /// Takes a configuration that was deleted for one that lists no namespace, before it is put back.
-fn heed(leading: &Leading, contest: &mut Contest, change: Option<Change>) {
+fn heed(leading: &Leading, contest: &mut Contest<Demand>, change: Option<Change>) {
     if change == Some(Change::Gone) {
         warn!("A webhook configuration is not there");
-        contest.is_missing = true;
+        contest.note_missing();
         set_listed(leading, contest.listed(BTreeSet::new()));
     }
 }
@@ -152,74 +128,6 @@ struct Demand {
     delivering: BTreeSet<String>,
     /// By what the API server calls the webhook.
     trust: Trust,
-}
-
-/// How often the same had to be written again, because somebody else writes something different or the API server
-/// refuses it. Policies that come and go are no contest.
-#[derive(Debug, Default)]
-struct Contest {
-    demand: Option<Demand>,
-    /// Writes, done or refused.
-    tries: u32,
-    writes: u32,
-    last: Option<Instant>,
-    /// Whether a configuration was deleted and not put back since.
-    is_missing: bool,
-}
-
-/// What came of one look at the configurations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
-    Right,
-    Wrote,
-    Failed,
-}
-
-impl Contest {
-    /// One look at the configurations. A long rest lets the count begin anew.
-    fn note(&mut self, look: Look, demand: Demand) {
-        let now = Instant::now();
-        let rested = self.last.is_none_or(|it| now - it >= MAX_PAUSE * 2);
-        if rested || self.demand.as_ref() != Some(&demand) {
-            (self.tries, self.writes) = (0, 0);
-        }
-        self.demand = Some(demand);
-        if look != Look::Right {
-            self.tries = self.tries.saturating_add(1);
-            self.last = Some(now);
-        }
-        if look == Look::Wrote {
-            self.writes = self.writes.saturating_add(1);
-        }
-        if look != Look::Failed {
-            self.is_missing = false;
-        }
-    }
-
-    fn pause(&self) -> Duration {
-        let doublings = self.tries.saturating_sub(FREE);
-        let longest = if self.is_missing {
-            MAX_PAUSE_WHILE_MISSING
-        } else {
-            MAX_PAUSE
-        };
-        (PAUSE * 2_u32.saturating_pow(doublings)).min(longest)
-    }
-
-    fn is_contested(&self) -> bool {
-        self.writes > FREE
-    }
-
-    /// What may be told of the configurations, when they list `namespaces` now.
-    fn listed(&self, namespaces: BTreeSet<String>) -> Listed {
-        if self.is_contested() {
-            Listed::Contested
-        } else if self.is_missing {
-            Listed::Pending
-        } else {
-            Listed::Namespaces(namespaces)
-        }
-    }
 }
 
 /// What a watch tells of one configuration.
@@ -381,90 +289,6 @@ fn is_right<K: Configuration>(present: &K, desired: &K) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webhook::Token;
-
-    fn demand(namespaces: usize) -> Demand {
-        Demand {
-            governed: (0..namespaces).map(|it| it.to_string()).collect(),
-            delivering: BTreeSet::new(),
-            trust: Trust {
-                ca_bundle: Vec::new(),
-                token: Token::parse(&"0".repeat(64)).unwrap(),
-            },
-        }
-    }
-
-    #[test]
-    fn r12_a_contest_is_slowed_down() {
-        let mut contest = Contest::default();
-        let mut pauses = Vec::new();
-        for _ in 0..12 {
-            contest.note(Look::Wrote, demand(1));
-            pauses.push(contest.pause().as_secs());
-        }
-        assert_eq!(pauses, [1, 1, 1, 1, 1, 2, 4, 8, 16, 30, 30, 30]);
-    }
-
-    #[test]
-    fn policies_that_come_and_go_are_never_slowed_down() {
-        let mut contest = Contest::default();
-        for namespaces in 0..100 {
-            contest.note(Look::Wrote, demand(namespaces));
-            assert_eq!(contest.pause(), PAUSE);
-        }
-    }
-    #[test]
-    fn a_contest_is_told_and_a_refusal_is_none() {
-        let mut contest = Contest::default();
-        let governed = demand(1).governed;
-        for _ in 0..FREE {
-            contest.note(Look::Wrote, demand(1));
-            assert_eq!(
-                contest.listed(governed.clone()),
-                Listed::Namespaces(governed.clone())
-            );
-        }
-        contest.note(Look::Failed, demand(1));
-        assert_eq!(
-            contest.listed(governed.clone()),
-            Listed::Namespaces(governed.clone())
-        );
-        contest.note(Look::Wrote, demand(1));
-        assert_eq!(contest.listed(governed.clone()), Listed::Contested);
-        contest.note(Look::Right, demand(1));
-        assert_eq!(
-            contest.listed(governed.clone()),
-            Listed::Contested,
-            "until it rested"
-        );
-        contest.last = Some(Instant::now() - MAX_PAUSE * 2);
-        contest.note(Look::Right, demand(1));
-        assert_eq!(contest.listed(governed.clone()), Listed::Namespaces(governed));
-    }
-
-    #[test]
-    fn r12_what_is_missing_lists_nothing_and_is_put_back_soon() {
-        let mut contest = Contest::default();
-        for _ in 0..12 {
-            contest.note(Look::Failed, demand(1));
-        }
-        assert_eq!(contest.pause(), MAX_PAUSE);
-        contest.is_missing = true;
-        assert_eq!(contest.pause(), MAX_PAUSE_WHILE_MISSING);
-        assert_eq!(contest.listed(demand(1).governed), Listed::Pending);
-        contest.note(Look::Failed, demand(1));
-        assert_eq!(
-            contest.listed(demand(1).governed),
-            Listed::Pending,
-            "still missing"
-        );
-        contest.note(Look::Wrote, demand(1));
-        assert_eq!(contest.pause(), MAX_PAUSE);
-        assert_eq!(
-            contest.listed(demand(1).governed),
-            Listed::Namespaces(demand(1).governed)
-        );
-    }
 
     #[test]
     fn a_list_without_the_configuration_tells_of_its_deletion() {
