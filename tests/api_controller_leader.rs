@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use cluster::{OPERATOR_NAMESPACE, eventually};
 use jiff::{SignedDuration, Timestamp};
-use operator::objects::{field, flows, secret_entry};
+use operator::objects::{field, flows, policy, secret_entry};
 use operator::{Operator, alone};
 use serde_json::{Value, json};
 
@@ -120,19 +120,44 @@ fn r06_a_leader_that_is_told_to_end_gives_the_lease_back() -> Result<()> {
     })
 }
 
+/// A policy with a rule of a later version, as after a rollback: the API server still accepts it.
+fn begin_unreadable(operator: &Operator, namespace: &str) -> Result<()> {
+    operator.enforce(namespace, &json!({"network": {}}))?;
+    operator.wait_for(namespace, "Ready=True NoWorkloads")?;
+    let ids =
+        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/rules/items/properties/id/enum/-";
+    let later = json!([{"op": "add", "path": ids, "value": "pod/of-tomorrow"}]);
+    operator.kubectl_with(
+        "patch crd securitypolicies.portcullis.dev --type=json --patch-file=/dev/stdin",
+        &later.to_string(),
+    )?;
+    let rules = json!([{"id": "pod/of-tomorrow", "enforcement": "Warn"}]);
+    // The API server takes the new definition up a moment later.
+    eventually(|| operator.put_unseen(&policy(namespace, &json!({"network": {}, "rules": rules}))))?;
+    let message = operator.wait_for(namespace, "Accepted=False Invalid")?;
+    ensure!(message.contains("pod/of-tomorrow"), "{message}");
+    let status = operator.status(namespace)?;
+    ensure!(field(&status, "/generated/networkPolicies") == 2, "{status:#}");
+    ensure!(field(&status, "/workloads/matched") == 0, "{status:#}");
+    Ok(())
+}
+
 #[test]
 fn r06_a_new_leader_turns_no_condition() -> Result<()> {
     let (_turn, operator) = alone()?;
+    begin_unreadable(operator, "rolled-back")?;
     operator.begin("turned", &json!({"network": flows(), "secrets": secret_entry()}))?;
     operator.kubectl("create secret generic magsag -n turned --from-literal=api-key=x")?;
     operator.wait_for("turned", "Ready=True NoWorkloads")?;
-    let times = || -> Result<Vec<Value>> {
-        let status = operator.status("turned")?;
+    let times = |namespace| -> Result<Vec<Value>> {
+        let status = operator.status(namespace)?;
         let conditions = status["conditions"].as_array().context("conditions")?;
         let time = |it: &Value| json!([it["type"], it["status"], it["lastTransitionTime"]]);
-        Ok(conditions.iter().map(time).collect())
+        let counts = json!([status["generated"], status["workloads"], status["secrets"]]);
+        Ok(conditions.iter().map(time).chain([counts]).collect())
     };
-    let before = times()?;
+    let all_times = || Ok::<_, anyhow::Error>([times("turned")?, times("rolled-back")?]);
+    let before = all_times()?;
     let first = lease(operator)?;
     let _second = operator.replica("turned.log")?;
     let paused = operator.pause()?;
@@ -140,7 +165,16 @@ fn r06_a_new_leader_turns_no_condition() -> Result<()> {
     // Something that only a leader who reconciles writes.
     operator.kubectl("delete networkpolicy/portcullis-magsag-dns -n turned")?;
     wait_put_back(operator, "networkpolicy/portcullis-magsag-dns -n turned")?;
+    // The new leader has not been told of the version before the one that cannot be read.
+    eventually(|| {
+        let message = operator.message_of("rolled-back", "Enforced=False Invalid")?;
+        ensure!(
+            message.starts_with("no version of the policy is in force"),
+            "{message}"
+        );
+        Ok(())
+    })?;
     drop(paused);
-    assert_eq!(times()?, before);
+    assert_eq!(all_times()?, before);
     Ok(())
 }

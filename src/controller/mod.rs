@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod build;
+mod conditions;
 mod contest;
 mod dereference;
 mod entries;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::controller::apply::Contested;
+use crate::controller::apply::{Applied, Contested};
 use portcullis_api::WorkloadCounts;
 use portcullis_engine::CompiledPolicy;
 

@@ -1,36 +1,30 @@
 //! Policies that this version of the operator cannot read, such as those that a newer one accepted before a rollback.
 //! Each is told so in its status, and keeps no other policy from being reconciled.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::{Patch, PatchParams};
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject};
 use kube::core::DeserializeGuard;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Resource};
-use portcullis_api::{FIELD_MANAGER, SecurityPolicy, condition, reason};
-use serde_json::json;
+use portcullis_api::{SecurityPolicy, SecurityPolicyStatus};
 use tracing::warn;
 
-use super::Leading;
-use super::status::StatusError;
+use super::status::{self, StatusError};
+use super::{Leading, conditions};
 use crate::error::describe;
 use crate::facts::cannot_be_read;
 
-/// The events of policies that can be read. Each version that cannot be is told so once.
+/// The events of policies that can be read. At each event of one that cannot be, its status is looked after.
 pub fn readable(
     leading: Arc<Leading>,
     events: impl Stream<Item = watcher::Result<Event<DeserializeGuard<SecurityPolicy>>>>,
 ) -> impl Stream<Item = watcher::Result<Event<SecurityPolicy>>> {
-    let mut told = HashSet::new();
     events.filter_map(move |event| {
         let (event, unreadable) = split(event);
-        let version = |it: &InvalidObject| (it.metadata.uid.clone(), it.metadata.generation);
-        let unreadable = unreadable.filter(|it| told.insert(version(it)));
         let leading = Arc::clone(&leading);
         async move {
             if let Some(policy) = unreadable
@@ -69,7 +63,7 @@ fn split(event: watcher::Result<Event<DeserializeGuard<SecurityPolicy>>>) -> Spl
     }
 }
 
-/// Writes into the policy's status that it cannot be read.
+/// Writes into the policy's status that it cannot be read, unless it says so already.
 async fn tell(leading: &Leading, policy: &InvalidObject) -> Result<(), StatusError> {
     let metadata = &policy.metadata;
     let (namespace, name) = (
@@ -77,43 +71,54 @@ async fn tell(leading: &Leading, policy: &InvalidObject) -> Result<(), StatusErr
         metadata.name.as_deref().unwrap_or_default(),
     );
     let known = leading.context.policies.get(namespace, name);
-    let stays = if known.is_some_and(|it| it.compiled.is_some()) {
-        "the version before stays in force"
-    } else {
-        "no version of the policy is in force"
+    let in_force = known.is_some_and(|it| it.compiled.is_some());
+    let Some(before) = status_of(leading, namespace, name).await? else {
+        return Ok(());
     };
-    let cause = cannot_be_read(&policy.error).to_string();
-    let enforced = format!("{stays}; what was generated is left as it is");
-    let now = Timestamp::now();
-    let conditions = [
-        (condition::ACCEPTED, &cause),
-        (condition::ENFORCED, &enforced),
-        (condition::READY, &cause),
-    ];
-    let conditions = conditions.map(|(kind, message)| Condition {
-        type_: kind.to_owned(),
-        status: "False".to_owned(),
-        reason: reason::INVALID.to_owned(),
-        message: message.clone(),
-        observed_generation: metadata.generation,
-        // The API server keeps whole seconds.
-        last_transition_time: Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
-    });
+    let next = next(policy, in_force, &before, Timestamp::now());
+    if next == before {
+        return Ok(());
+    }
     leading.leadership.confirm().await?;
-    let patch = json!({
-        "apiVersion": SecurityPolicy::api_version(&()), "kind": SecurityPolicy::kind(&()),
-        "metadata": {"name": name, "uid": metadata.uid},
-        "status": {"observedGeneration": metadata.generation, "conditions": conditions},
-    });
-    let api: Api<DeserializeGuard<SecurityPolicy>> =
-        Api::namespaced(leading.context.client.clone(), namespace);
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let written = api.patch_status(name, &params, &Patch::Apply(patch)).await;
-    written.map(drop).map_err(StatusError::Patch)
+    status::put(leading, metadata, &next).await
+}
+
+/// The status that the policy has; `None` when it was deleted meanwhile.
+async fn status_of(
+    leading: &Leading,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<SecurityPolicyStatus>, StatusError> {
+    let kind = ApiResource::erase::<SecurityPolicy>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(leading.context.client.clone(), namespace, &kind);
+    let policy = api.get_opt(name).await.map_err(StatusError::Read)?;
+    // One that cannot be read either is written anew.
+    let status = |it: DynamicObject| it.data.get("status").cloned().map(serde_json::from_value);
+    Ok(policy.map(|it| status(it).and_then(Result::ok).unwrap_or_default()))
+}
+
+/// The status of a policy that cannot be read: what was counted and generated before stays true.
+fn next(
+    policy: &InvalidObject,
+    in_force: bool,
+    before: &SecurityPolicyStatus,
+    now: Timestamp,
+) -> SecurityPolicyStatus {
+    let generation = policy.metadata.generation;
+    let verdicts = conditions::of_invalid(&cannot_be_read(&policy.error), in_force);
+    let conditions = verdicts.map(|it| it.into_condition(generation, before, now));
+    SecurityPolicyStatus {
+        observed_generation: generation,
+        conditions: conditions.into(),
+        ..before.clone()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use portcullis_api::{GeneratedCounts, WorkloadCounts};
+    use serde_json::json;
+
     use super::*;
 
     fn policy(rule: &str) -> DeserializeGuard<SecurityPolicy> {
@@ -135,5 +140,23 @@ mod tests {
         let (event, unreadable) = split(Ok(Event::InitApply(policy("pod/run-as-non-root"))));
         assert!(matches!(event, Some(Ok(Event::InitApply(_)))));
         assert!(unreadable.is_none());
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_read_keeps_its_counts_and_is_told_so_once() {
+        let (_, unreadable) = split(Ok(Event::InitApply(policy("pod/of-tomorrow"))));
+        let unreadable = unreadable.expect("its rule is not known");
+        let counted = SecurityPolicyStatus {
+            workloads: Some(WorkloadCounts::default()),
+            generated: Some(GeneratedCounts { network_policies: 3 }),
+            ..SecurityPolicyStatus::default()
+        };
+        let noon = Timestamp::constant(1_769_860_800, 0);
+        let told = next(&unreadable, true, &counted, noon);
+        assert_eq!(told.workloads, counted.workloads);
+        assert_eq!(told.generated, counted.generated);
+        assert!(told.conditions.iter().all(|it| it.status == "False"));
+        let again = next(&unreadable, true, &told, Timestamp::constant(1_769_860_900, 0));
+        assert_eq!(again, told, "another leader has nothing to write");
     }
 }

@@ -26,7 +26,8 @@ pub mod reason {
     pub const ENFORCED: &str = "Enforced";
     /// The cluster's `enforcementCeiling` is lower than the policy's `enforcement`.
     pub const CEILING: &str = "EnforcementCeiling";
-    /// An object of somebody else has the name of one that the policy generates; it is left alone.
+    /// Somebody else is in the way: their object has the name of one that the policy generates and is left alone, or they
+    /// change or delete a generated NetworkPolicy or the webhook configuration again and again.
     pub const CONFLICT: &str = "Conflict";
     /// A request to the API server failed; it is tried again.
     pub const API_ERROR: &str = "ApiError";
@@ -48,7 +49,13 @@ pub struct SecurityPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// `Accepted`, `Enforced` and `Ready`.
+    /// `Accepted`: the policy compiles; reason `Valid`, or else `Invalid` or `NamespaceExempt`. `Enforced`: the webhook
+    /// judges the policy's workloads and what it generates is in place; or else one of the former, `EnforcementCeiling`
+    /// (the cluster's ceiling is lower), `Conflict` (somebody else's object has the name of a generated one, or somebody
+    /// changes or deletes a generated NetworkPolicy or the webhook configuration again and again), `WebhookPending` (the
+    /// webhook configuration does not list the namespace yet) or `ApiError` (a request to the API server failed and is
+    /// tried again). `Ready`: accepted, enforced and every declared Secret there; `NoWorkloads` where a selector matches
+    /// nothing yet; or else one of the former, `SecretMissing` or `SecretsUnreadable` (they cannot be read yet).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -116,4 +123,36 @@ pub struct ProposedNetworkPolicy {
     pub name: String,
     /// What it would do, in one line. Example: `ingress to api on 8000/TCP`.
     pub summary: String,
+}
+
+#[cfg(test)]
+mod tests {
+    /// The constants of a module of this file.
+    fn words(module: &str) -> Vec<&'static str> {
+        let source = include_str!("status.rs");
+        let (_, module) = source.split_once(module).expect("the module");
+        let (module, _) = module.split_once("\n}\n").expect("its end");
+        let value = |line: &'static str| line.split_once(": &str = \"")?.1.strip_suffix("\";");
+        module.lines().filter_map(value).collect()
+    }
+
+    #[test]
+    fn kubectl_explains_each_condition_and_each_reason() {
+        let crds = crate::crds().expect("definitions");
+        let crds = serde_json::to_value(crds).expect("JSON");
+        let path =
+            "/0/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/conditions/description";
+        let explained = crds
+            .pointer(path)
+            .and_then(|it| it.as_str())
+            .expect("a description");
+        let (conditions, reasons) = (words("pub mod condition {"), words("pub mod reason {"));
+        assert!(!conditions.is_empty() && !reasons.is_empty(), "found in the source");
+        for word in conditions.iter().chain(&reasons) {
+            assert!(
+                explained.contains(&format!("`{word}`")),
+                "{word} is not explained"
+            );
+        }
+    }
 }
