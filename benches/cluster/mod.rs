@@ -125,7 +125,7 @@ pub fn violating(namespace: &str, path: &str) -> anyhow::Result<Request> {
     Ok(Request::new(path, "a Pod that runs as root", &body))
 }
 
-/// The operator's binary, started as the chart would start it; ended with this value.
+/// The operator's binary as it is shipped, started as the chart would start it; ended with this value.
 #[derive(Debug)]
 pub struct Operator {
     child: Child,
@@ -137,18 +137,15 @@ impl Operator {
     /// Starts it with these options and the rights of the chart's ServiceAccount.
     pub fn start(options: &[String]) -> anyhow::Result<Self> {
         let (port, metrics_port) = (free_port()?, free_port()?);
-        let kubeconfig = std::env::var("BENCH_OPERATOR_KUBECONFIG");
-        let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        let variable = |name| std::env::var(name).with_context(|| format!("{name} must be set"));
+        let child = Command::new(variable("BENCH_OPERATOR")?)
             .args(options)
             .args([
                 format!("--webhook-port={port}"),
                 format!("--metrics-port={metrics_port}"),
                 format!("--webhook-url=https://127.0.0.1:{port}"),
             ])
-            .env(
-                "KUBECONFIG",
-                kubeconfig.context("BENCH_OPERATOR_KUBECONFIG must be set")?,
-            )
+            .env("KUBECONFIG", variable("BENCH_OPERATOR_KUBECONFIG")?)
             .env("POD_NAMESPACE", OPERATOR_NAMESPACE)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -2,6 +2,7 @@
 # The measurements of e2e/bench. Each leaves its figures in the folder of results.
 
 build_benchmarks() {
+    make --no-print-directory binary >&2
     cargo bench --quiet --locked --package portcullis --benches --no-run
     go_build benches/pod-security "$1/pod-security" .
     build_part control-plane
@@ -37,7 +38,8 @@ measure_operator() (
         --set replicaCount=0 --wait --timeout 120s >&2
     BENCH_OPERATOR_KUBECONFIG=$("$E2E_DIR/user" --name "$name" system:serviceaccount:portcullis-system:portcullis \
         system:serviceaccounts system:serviceaccounts:portcullis-system)
-    export BENCH_OPERATOR_KUBECONFIG
+    BENCH_OPERATOR=$PWD/dist/portcullis
+    export BENCH_OPERATOR BENCH_OPERATOR_KUBECONFIG
     bench operator
 )
 

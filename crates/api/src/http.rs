@@ -30,7 +30,9 @@ pub struct Cors {
         length(max = 64),
         inner(
             length(min = 1, max = 262),
-            regex(pattern = r"^https?://[a-zA-Z0-9]([-.a-zA-Z0-9]*[a-zA-Z0-9])?(:[0-9]{1,5})?$")
+            regex(
+                pattern = r"^https?://([a-zA-Z0-9]([-.a-zA-Z0-9]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]{2,45}\])(:[0-9]{1,5})?$"
+            )
         )
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
