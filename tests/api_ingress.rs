@@ -1,16 +1,17 @@
 //! Ingresses on a real API server: whatever the order in which they and what is behind them are applied, nothing that a
 //! policy refuses gets in unjudged, and what none refuses gets in.
 
-mod support;
+mod cluster;
+mod operator;
 
 use std::process::{Command, Output, Stdio};
-use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use cluster::{Printed, eventually};
+use operator::workloads::{pod_spec, workload};
+use operator::{Operator, alone, beside_others};
 use rstest::rstest;
 use serde_json::{Value, json};
-use support::{Cluster, cluster, eventually};
 
 /// One policy for the pods with `app: api`, and none for others.
 const POLICY: &str = r##"
@@ -21,9 +22,6 @@ const POLICY: &str = r##"
   workloads: { scope: Selected, selector: { matchLabels: { app: api } } }
   http: { cors: { allowedOrigins: ["https://app.example.com"] } }
 "##;
-
-/// Held for writing while the operator lacks a right.
-static RIGHTS: RwLock<()> = RwLock::new(());
 
 /// An Ingress `name` that lets every page in; `spec` says where it leads.
 fn open(namespace: &str, name: &str, spec: &str) -> String {
@@ -63,31 +61,13 @@ spec: {{ selector: {{ app: {name} }}, ports: [{{ port: 80 }}] }}
 
 /// A workload with a template of pods with `app: NAME`, none of which ever runs.
 fn idle(kind: &str, namespace: &str, name: &str) -> String {
-    let restart = if kind.ends_with("Job") { "Never" } else { "Always" };
-    let template = format!(
-        "template: {{ metadata: {{ labels: {{ app: {name} }} }}, spec: {{ restartPolicy: {restart}, containers: [{{ name: api, image: registry.test/api:v1 }}] }} }}"
-    );
-    let selector = format!("selector: {{ matchLabels: {{ app: {name} }} }}");
-    let (version, spec) = match kind {
-        "Deployment" | "ReplicaSet" => ("apps/v1", format!("{{ replicas: 0, {selector}, {template} }}")),
-        "StatefulSet" => (
-            "apps/v1",
-            format!("{{ replicas: 0, serviceName: {name}, {selector}, {template} }}"),
-        ),
-        "DaemonSet" => ("apps/v1", format!("{{ {selector}, {template} }}")),
-        "Job" => ("batch/v1", format!("{{ suspend: true, {template} }}")),
-        "CronJob" => (
-            "batch/v1",
-            format!("{{ suspend: true, schedule: '0 0 * * *', jobTemplate: {{ spec: {{ {template} }} }} }}"),
-        ),
-        _ => (
-            "v1",
-            format!("{{ replicas: 0, selector: {{ app: {name} }}, {template} }}"),
-        ),
+    let field = match kind {
+        "Job" | "CronJob" => "suspend: true, ",
+        "DaemonSet" => "", // without a node
+        _ => "replicas: 0, ",
     };
-    format!(
-        "apiVersion: {version}\nkind: {kind}\nmetadata: {{ name: {name}, namespace: {namespace} }}\nspec: {spec}\n"
-    )
+    let workload = workload(kind, namespace, name, &pod_spec("{}", ""));
+    workload.replacen("\nspec: { ", &format!("\nspec: {{ {field}"), 1)
 }
 
 /// What `portcullis check` says of files with these texts, all there is.
@@ -124,6 +104,20 @@ fn policy(namespace: &str) -> String {
     )
 }
 
+#[test]
+fn an_ingress_is_judged_by_the_policy_of_the_pods_behind_it() -> Result<()> {
+    let (_turn, operator) = beside_others()?;
+    let namespace = operator.governed(POLICY)?;
+    for name in ["api", "other"] {
+        operator.admitted(&workload("Pod", &namespace, name, &pod_spec("{}", "")))?;
+        operator.admitted(&service(&namespace, name))?;
+    }
+    operator.admitted(&open(&namespace, "other", &to("other")))?;
+    let refusal = operator.refused(&open(&namespace, "api", &to("api")))?;
+    insta::assert_snapshot!(refusal.replace(&namespace, "NAMESPACE"));
+    Ok(())
+}
+
 #[rstest]
 #[case("Deployment")]
 #[case("StatefulSet")]
@@ -133,19 +127,18 @@ fn policy(namespace: &str) -> String {
 #[case("Job")]
 #[case("CronJob")]
 fn an_ingress_before_its_pods_run_is_judged_by_their_template(#[case] kind: &str) -> Result<()> {
-    let _rights = RIGHTS.read().unwrap_or_else(PoisonError::into_inner);
-    let cluster = cluster()?;
-    let namespace = cluster.governed(POLICY)?;
+    let (_turn, operator) = beside_others()?;
+    let namespace = operator.governed(POLICY)?;
     for name in ["api", "other"] {
-        cluster.admitted(&service(&namespace, name))?;
-        cluster.admitted(&idle(kind, &namespace, name))?;
+        operator.admitted(&service(&namespace, name))?;
+        operator.admitted(&idle(kind, &namespace, name))?;
     }
-    let pods = cluster.kubectl(&format!("get pods -n {namespace} -o name"))?;
+    let pods = operator.kubectl(&format!("get pods -n {namespace} -o name"))?;
     ensure!(pods.is_empty(), "nothing runs yet, but: {pods}");
     // Somebody else's is nobody's business.
-    cluster.admitted(&open(&namespace, "other", &to("other")))?;
+    operator.admitted(&open(&namespace, "other", &to("other")))?;
     let ingress = open(&namespace, "api", &to("api"));
-    let refusal = cluster.refused(&ingress)?;
+    let refusal = operator.refused(&ingress)?;
     insta::allow_duplicates! {
         insta::assert_snapshot!("before_its_pods", refusal.replace(&namespace, "NAMESPACE"));
     }
@@ -162,12 +155,11 @@ fn an_ingress_before_its_pods_run_is_judged_by_their_template(#[case] kind: &str
 
 #[test]
 fn an_ingress_before_all_else_is_judged_by_every_policy_of_its_namespace() -> Result<()> {
-    let _rights = RIGHTS.read().unwrap_or_else(PoisonError::into_inner);
-    let cluster = cluster()?;
-    let namespace = cluster.governed(POLICY)?;
+    let (_turn, operator) = beside_others()?;
+    let namespace = operator.governed(POLICY)?;
     let shown = |text: &str| text.replace(&namespace, "NAMESPACE");
     let ingress = open(&namespace, "other", &to("other"));
-    let refusal = cluster.refused(&ingress)?;
+    let refusal = operator.refused(&ingress)?;
     insta::assert_snapshot!("before_its_service", shown(&refusal));
     let said = check(&[&policy(&namespace), &ingress])?;
     assert_eq!(findings(&String::from_utf8(said.stdout)?), findings(&refusal));
@@ -179,12 +171,12 @@ fn an_ingress_before_all_else_is_judged_by_every_policy_of_its_namespace() -> Re
 
     // What is in order is in order whoever it belongs to, so that a chart installs in any order.
     let fine = in_order(&namespace);
-    cluster.admitted(&fine)?;
-    cluster.admitted(&service(&namespace, "other"))?;
-    insta::assert_snapshot!("before_its_workload", shown(&cluster.refused(&ingress)?));
-    cluster.admitted(&idle("Deployment", &namespace, "other"))?;
+    operator.admitted(&fine)?;
+    operator.admitted(&service(&namespace, "other"))?;
+    insta::assert_snapshot!("before_its_workload", shown(&operator.refused(&ingress)?));
+    operator.admitted(&idle("Deployment", &namespace, "other"))?;
     // Now everybody knows that no policy selects it.
-    cluster.admitted(&ingress)?;
+    operator.admitted(&ingress)?;
     assert_eq!(
         check(&[
             &policy(&namespace),
@@ -206,105 +198,106 @@ fn in_order(namespace: &str) -> String {
 
 #[test]
 fn what_was_never_judged_was_not_there_before() -> Result<()> {
-    let _rights = RIGHTS.read().unwrap_or_else(PoisonError::into_inner);
-    let cluster = cluster()?;
-    let namespace = cluster.governed(POLICY)?;
+    let (_turn, operator) = beside_others()?;
+    let namespace = operator.governed(POLICY)?;
     for name in ["api", "other"] {
-        cluster.admitted(&service(&namespace, name))?;
-        cluster.admitted(&idle("Deployment", &namespace, name))?;
+        operator.admitted(&service(&namespace, name))?;
+        operator.admitted(&idle("Deployment", &namespace, name))?;
     }
     let nowhere = "{ rules: [{ host: app.example.com }] }";
     for (name, spec) in [("elsewhere", to("other")), ("nowhere", nowhere.to_owned())] {
-        cluster.admitted(&open(&namespace, name, &spec))?;
-        let refusal = cluster.refused(&open(&namespace, name, &to("api")))?;
+        operator.admitted(&open(&namespace, name, &spec))?;
+        let refusal = operator.refused(&open(&namespace, name, &to("api")))?;
         ensure!(refusal.contains("[http/cors-wildcard]"), "{refusal}");
-        let refusal = cluster.refused(&open(&namespace, name, &to("gone")))?;
+        let refusal = operator.refused(&open(&namespace, name, &to("gone")))?;
         ensure!(
             refusal.contains("Service test") && refusal.contains("does not exist"),
             "{refusal}"
         );
     }
     // With its Service gone nobody knows any more whose it was, and it must not lead to us by that.
-    cluster.kubectl(&format!("delete service/other -n {namespace}"))?;
-    let refusal = cluster.refused(&open(&namespace, "elsewhere", &to("api")))?;
+    operator.kubectl(&format!("delete service/other -n {namespace}"))?;
+    let refusal = operator.refused(&open(&namespace, "elsewhere", &to("api")))?;
     ensure!(refusal.contains("[http/cors-wildcard]"), "{refusal}");
     Ok(())
 }
 
 #[test]
 fn what_was_there_before_the_policy_can_be_updated_and_is_counted() -> Result<()> {
-    let _rights = RIGHTS.read().unwrap_or_else(PoisonError::into_inner);
-    let cluster = cluster()?;
+    let (_turn, operator) = beside_others()?;
     let namespace = "was-there";
-    cluster.kubectl(&format!("create namespace {namespace}"))?;
-    cluster.admitted(&service(namespace, "api"))?;
-    cluster.admitted(&idle("Deployment", namespace, "api"))?;
+    operator.kubectl(&format!("create namespace {namespace}"))?;
+    operator.admitted(&service(namespace, "api"))?;
+    operator.admitted(&idle("Deployment", namespace, "api"))?;
     for service in ["api", "gone"] {
-        cluster.admitted(&open(namespace, service, &to(service)))?;
+        operator.admitted(&open(namespace, service, &to(service)))?;
     }
-    cluster.admitted(&in_order(namespace))?;
-    cluster.govern(namespace, POLICY)?;
+    operator.admitted(&in_order(namespace))?;
+    operator.govern(namespace, POLICY)?;
     for service in ["api", "gone"] {
         let label = format!("label ingress/{service} -n {namespace} team=agents");
-        let printed = cluster.kubectl_with(&label, "")?;
-        ensure!(
-            printed.success && printed.err.contains("(was there before)"),
-            "{printed:?}"
-        );
+        let is_told = |arguments: &str| {
+            let printed = operator.kubectl_printed(arguments, "")?;
+            ensure!(
+                printed.success && printed.err.contains("(was there before)"),
+                "{printed:?}"
+            );
+            Ok(())
+        };
+        eventually(|| is_told(&format!("{label} --dry-run=server")))
+            .context("the webhook is asked by now")?;
+        is_told(&label)?;
     }
     // The Deployment and both; the Ingress in order belongs to nobody yet.
     let expected = json!({"matched": 3, "compliant": 1, "violating": 2, "unmatched": 0});
-    eventually(Duration::from_secs(20), || {
-        let counts = cluster.kubectl(&format!(
-            "get securitypolicies.portcullis.dev/magsag -n {namespace} -o jsonpath={{.status.workloads}}"
-        ))?;
-        let counts: Value = serde_json::from_str(&counts)?;
-        ensure!(counts == expected, "{counts}");
+    eventually(|| {
+        let counts = &operator.status(namespace)?["workloads"];
+        ensure!(*counts == expected, "{counts}");
         Ok(())
     })
 }
 
 #[test]
 fn r41_pods_behind_an_ingress_that_cannot_be_looked_up_are_an_error_of_ours() -> Result<()> {
-    let _rights = RIGHTS.write().unwrap_or_else(PoisonError::into_inner);
-    let cluster = cluster()?;
-    let namespace = cluster.governed(POLICY)?;
-    cluster.admitted(&service(&namespace, "other"))?;
-    cluster.admitted(&idle("Deployment", &namespace, "other"))?;
-    let role = cluster.kubectl("get clusterrole/portcullis -o json")?;
-    cluster.kubectl_with("replace -f -", &role.replace("\"deployments\",", ""))?;
+    let (_turn, operator) = alone()?;
+    let namespace = operator.governed(POLICY)?;
+    operator.admitted(&service(&namespace, "other"))?;
+    operator.admitted(&idle("Deployment", &namespace, "other"))?;
+    let role = operator.kubectl("get clusterrole/portcullis -o json")?;
+    operator.kubectl_with("replace -f -", &role.replace("\"deployments\",", ""))?;
     let ingress = open(&namespace, "other", &to("other"));
-    let refused = eventually(Duration::from_secs(10), || cluster.refused(&ingress));
-    let admitted = cluster.admitted(&in_order(&namespace));
+    let refused = operator.refused(&ingress);
+    let admitted = operator.admitted(&in_order(&namespace));
     let role: Value = serde_json::from_str(&role)?;
     let restored = json!([{"op": "replace", "path": "/rules", "value": role["rules"]}]);
-    cluster.kubectl(&format!("patch clusterrole/portcullis --type=json -p {restored}"))?;
+    operator.kubectl(&format!("patch clusterrole/portcullis --type=json -p {restored}"))?;
     insta::assert_snapshot!("unknown_pods", refused?.replace(&namespace, "NAMESPACE"));
     admitted?;
-    eventually(Duration::from_secs(10), || cluster.admitted(&ingress))?;
-    Ok(())
+    eventually(|| operator.admitted(&ingress)).map(drop)
 }
 
 #[test]
 fn r21_an_ingress_whose_review_is_too_large_is_refused_and_not_let_through() -> Result<()> {
-    let _rights = RIGHTS.read().unwrap_or_else(PoisonError::into_inner);
-    let cluster = cluster()?;
-    let namespace = cluster.governed(POLICY)?;
+    let (_turn, operator) = beside_others()?;
+    let namespace = operator.governed(POLICY)?;
     // Without a policy it is stored: as the API server keeps it, it is small enough.
-    cluster.kubectl("create namespace ungoverned")?;
-    let printed = too_large(cluster, "ungoverned")?;
+    operator.kubectl("create namespace ungoverned")?;
+    let printed = too_large(operator, "ungoverned")?;
     ensure!(printed.success, "{}", printed.err);
-    let printed = too_large(cluster, &namespace)?;
+    operator
+        .refused(&open(&namespace, "small", &to("api")))
+        .context("the webhook is asked by now")?;
+    let printed = too_large(operator, &namespace)?;
     ensure!(!printed.success, "it must be refused");
     insta::assert_snapshot!("too_large", printed.err.replace(&namespace, "NAMESPACE"));
-    let stored = cluster.kubectl(&format!("get ingresses -n {namespace} -o name"))?;
+    let stored = operator.kubectl(&format!("get ingresses -n {namespace} -o name"))?;
     assert_eq!(stored, "");
     Ok(())
 }
 
 /// Creates an Ingress with 1.4 MiB of `<`, which the API server writes into a review as `\u003c`: six bytes for one.
 /// kubectl would do the same, and the API server takes no request of more than 3 MiB, so the text is sent as it is.
-fn too_large(cluster: &Cluster, namespace: &str) -> Result<support::Printed> {
+fn too_large(operator: &Operator, namespace: &str) -> Result<Printed> {
     let path = format!("/{}", "<".repeat(1_450_000));
     let backend = json!({"service": {"name": "api", "port": {"number": 80}}});
     let ingress = json!({
@@ -314,5 +307,5 @@ fn too_large(cluster: &Cluster, namespace: &str) -> Result<support::Printed> {
         ]}}]},
     });
     let url = format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses");
-    cluster.kubectl_with(&format!("create --raw={url} -f -"), &ingress.to_string())
+    operator.kubectl_printed(&format!("create --raw={url} -f -"), &ingress.to_string())
 }

@@ -202,35 +202,6 @@ fn r41_a_dry_run_binds_nothing_and_a_real_request_binds_and_is_answered() -> Res
 }
 
 #[test]
-fn an_ingress_is_judged_by_the_policy_of_the_pods_behind_it() -> Result<()> {
-    let operator = operator()?;
-    let namespace = operator.governed(
-        "
-  rulesVersion: v1
-  environment: Production
-  enforcement: Deny
-  workloads: { scope: Selected, selector: { matchLabels: { app: api } } }
-  http: { cors: { env: CORS_ORIGINS, allowedOrigins: ['https://app.example.com'] } }
-",
-    )?;
-    for name in ["api", "other"] {
-        operator.admitted(&workload("Pod", &namespace, name, &pod_spec("{}", "")))?;
-        operator.admitted(&format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{ name: {name}, namespace: {namespace} }}\nspec: {{ selector: {{ app: {name} }}, ports: [{{ port: 80 }}] }}\n"
-        ))?;
-    }
-    let ingress = |service: &str| {
-        format!(
-            "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: {service}\n  namespace: {namespace}\n  annotations: {{ nginx.ingress.kubernetes.io/enable-cors: 'true', nginx.ingress.kubernetes.io/cors-allow-origin: '*' }}\nspec: {{ defaultBackend: {{ service: {{ name: {service}, port: {{ number: 80 }} }} }} }}\n"
-        )
-    };
-    operator.admitted(&ingress("other"))?;
-    let refusal = operator.refused(&ingress("api"))?;
-    insta::assert_snapshot!(refusal.replace(&namespace, "NAMESPACE"));
-    Ok(())
-}
-
-#[test]
 fn a_dry_run_is_answered_as_the_real_request() -> Result<()> {
     let operator = operator()?;
     let namespace = operator.governed(STRICT)?;

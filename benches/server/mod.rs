@@ -209,10 +209,7 @@ fn cluster() -> Router {
     let of_namespace = format!("/api/v1/namespaces/{}/secrets", mix::NAMESPACE);
     Router::new()
         .route(&of_namespace, list("SecretList", secrets.collect()))
-        .route(
-            "/api/v1/configmaps",
-            list("ConfigMapList", config_maps.collect()),
-        )
+        .route("/api/v1/configmaps", list("ConfigMapList", config_maps.collect()))
 }
 
 fn list(kind: &'static str, items: Vec<Value>) -> axum::routing::MethodRouter {

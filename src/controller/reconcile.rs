@@ -24,7 +24,7 @@ use super::build::build;
 use super::dereference::{DeclaredSecrets, DereferenceError, declared_secrets, network_policies};
 use super::naming::{MANAGED_BY, MANAGER};
 use super::status::{self, Listing, StatusError, View};
-use super::unreadable::readable;
+use super::unreadable::tell;
 use crate::error::describe;
 use crate::metrics::Reconciled;
 
@@ -93,24 +93,22 @@ pub async fn keep(leading: Arc<Leading>, requested: mpsc::UnboundedReceiver<Poli
         .await;
 }
 
-type Queued = Result<ReconcileRequest<SecurityPolicy>, watcher::Error>;
+/// What is kept of a policy: each is read anew when its turn comes.
+type Known = PartialObjectMeta<SecurityPolicy>;
+
+type Queued = Result<ReconcileRequest<Known>, watcher::Error>;
 
 /// What is to be reconciled: policies that changed, whose NetworkPolicies changed, or that another part asks for.
 fn queue(
     leading: &Arc<Leading>,
     requested: mpsc::UnboundedReceiver<PolicyName>,
-) -> (
-    reflector::Store<SecurityPolicy>,
-    impl Stream<Item = Queued> + use<>,
-) {
+) -> (reflector::Store<Known>, impl Stream<Item = Queued> + use<>) {
     let client = &leading.context.client;
     let (store, writer) = reflector::store();
-    let policies: Api<DeserializeGuard<SecurityPolicy>> = Api::all(client.clone());
     let pages = watcher::Config::default().page_size(PAGE);
-    let policies = watcher(policies, pages.clone()).default_backoff();
-    let policies = readable(Arc::clone(leading), policies);
-    // Many times the size of the policy itself, and kept with it.
-    let policies = policies.modify(|it| it.metadata.managed_fields = None);
+    let policies = watcher(Api::<Known>::all(client.clone()), pages.clone()).default_backoff();
+    // Many times the size of the policy itself.
+    let policies = policies.modify(|it| (it.metadata.managed_fields, it.metadata.annotations) = (None, None));
     let policies = policies.reflect(writer).touched_objects();
     let generated = pages.labels(&format!("{MANAGED_BY}={MANAGER}"));
     let generated = watcher(
@@ -134,16 +132,31 @@ fn queue(
     (store, queue)
 }
 
-async fn reconcile(policy: Arc<SecurityPolicy>, leading: Arc<Leading>) -> Result<Action, StatusError> {
+async fn reconcile(known: Arc<Known>, leading: Arc<Leading>) -> Result<Action, StatusError> {
+    let namespace = known.namespace().unwrap_or_default();
+    let policies: Api<DeserializeGuard<SecurityPolicy>> =
+        Api::namespaced(leading.context.client.clone(), &namespace);
+    let found = policies.get_opt(&known.name_any()).await;
+    match found.map_err(StatusError::Read)?.map(|it| it.0) {
+        None => Ok(Action::await_change()),
+        Some(Err(unreadable)) => {
+            tell(&leading, &unreadable).await?;
+            Ok(Action::await_change())
+        }
+        Some(Ok(policy)) => reconcile_readable(&policy, &leading).await,
+    }
+}
+
+async fn reconcile_readable(policy: &SecurityPolicy, leading: &Leading) -> Result<Action, StatusError> {
     if policy.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
     // Asked before they are counted: what is listed in between asks for another look.
     let namespace = policy.namespace().unwrap_or_default();
     let awaits_secrets = leading.context.watched.awaits_secrets(&namespace);
-    let outcome = enforce(&policy, &leading).await;
-    let view = view(&policy, &leading, awaits_secrets);
-    status::write(&leading, &policy, &outcome, &view).await?;
+    let outcome = enforce(policy, leading).await;
+    let view = view(policy, leading, awaits_secrets);
+    status::write(leading, policy, &outcome, &view).await?;
     Ok(match outcome {
         Ok(enforced) => next_look(&enforced.applied),
         Err(EnforceError::Exempt(_) | EnforceError::Invalid(_)) => Action::await_change(),
@@ -197,7 +210,7 @@ fn next_look(applied: &Applied) -> Action {
     }
 }
 
-fn on_error(_: Arc<SecurityPolicy>, _: &StatusError, _: Arc<Leading>) -> Action {
+fn on_error(_: Arc<Known>, _: &StatusError, _: Arc<Leading>) -> Action {
     Action::requeue(RETRY)
 }
 

@@ -1,70 +1,21 @@
 //! Policies that this version of the operator cannot read, such as those that a newer one accepted before a rollback.
 //! Each is told so in its status, and keeps no other policy from being reconciled.
 
-use std::sync::Arc;
-
-use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
-use kube::core::DeserializeGuard;
 use kube::core::error_boundary::InvalidObject;
-use kube::runtime::watcher::{self, Event};
 use portcullis_api::{SecurityPolicy, SecurityPolicyStatus};
-use tracing::warn;
 
 use super::status::{self, StatusError};
 use super::{Leading, conditions};
-use crate::error::describe;
 use crate::facts::cannot_be_read;
 
-/// The events of policies that can be read. At each event of one that cannot be, its status is looked after.
-pub fn readable(
-    leading: Arc<Leading>,
-    events: impl Stream<Item = watcher::Result<Event<DeserializeGuard<SecurityPolicy>>>>,
-) -> impl Stream<Item = watcher::Result<Event<SecurityPolicy>>> {
-    events.filter_map(move |event| {
-        let (event, unreadable) = split(event);
-        let leading = Arc::clone(&leading);
-        async move {
-            if let Some(policy) = unreadable
-                && let Err(error) = tell(&leading, &policy).await
-            {
-                warn!(
-                    error = describe(&error),
-                    policy = policy.metadata.name,
-                    "Failed to write status of a policy that cannot be read"
-                );
-            }
-            event
-        }
-    })
-}
-
-type Split = (
-    Option<watcher::Result<Event<SecurityPolicy>>>,
-    Option<InvalidObject>,
-);
-
-/// What an event tells of a policy that can be read, and the one that cannot be.
-fn split(event: watcher::Result<Event<DeserializeGuard<SecurityPolicy>>>) -> Split {
-    let (event, policy): (fn(SecurityPolicy) -> Event<SecurityPolicy>, _) = match event {
-        Err(error) => return (Some(Err(error)), None),
-        Ok(Event::Init) => return (Some(Ok(Event::Init)), None),
-        Ok(Event::InitDone) => return (Some(Ok(Event::InitDone)), None),
-        // Whatever it was, nobody can be told any more.
-        Ok(Event::Delete(policy)) => return (policy.0.ok().map(|it| Ok(Event::Delete(it))), None),
-        Ok(Event::Apply(policy)) => (Event::Apply, policy),
-        Ok(Event::InitApply(policy)) => (Event::InitApply, policy),
-    };
-    match policy.0 {
-        Ok(policy) => (Some(Ok(event(policy))), None),
-        Err(unreadable) => (None, Some(unreadable)),
-    }
-}
-
 /// Writes into the policy's status that it cannot be read, unless it says so already.
-async fn tell(leading: &Leading, policy: &InvalidObject) -> Result<(), StatusError> {
+///
+/// # Errors
+/// When the status cannot be read or written.
+pub async fn tell(leading: &Leading, policy: &InvalidObject) -> Result<(), StatusError> {
     let metadata = &policy.metadata;
     let (namespace, name) = (
         metadata.namespace.as_deref().unwrap_or_default(),
@@ -116,6 +67,7 @@ fn next(
 
 #[cfg(test)]
 mod tests {
+    use kube::core::DeserializeGuard;
     use portcullis_api::{GeneratedCounts, WorkloadCounts};
     use serde_json::json;
 
@@ -132,20 +84,8 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_of_a_later_version_hides_no_other_policy() {
-        let (event, unreadable) = split(Ok(Event::InitApply(policy("pod/of-tomorrow"))));
-        assert!(event.is_none());
-        let unreadable = unreadable.expect("its rule is not known");
-        assert_eq!(unreadable.metadata.name.as_deref(), Some("pod-of-tomorrow"));
-        let (event, unreadable) = split(Ok(Event::InitApply(policy("pod/run-as-non-root"))));
-        assert!(matches!(event, Some(Ok(Event::InitApply(_)))));
-        assert!(unreadable.is_none());
-    }
-
-    #[test]
     fn a_policy_that_cannot_be_read_keeps_its_counts_and_is_told_so_once() {
-        let (_, unreadable) = split(Ok(Event::InitApply(policy("pod/of-tomorrow"))));
-        let unreadable = unreadable.expect("its rule is not known");
+        let unreadable = policy("pod/of-tomorrow").0.expect_err("its rule is not known");
         let counted = SecurityPolicyStatus {
             workloads: Some(WorkloadCounts::default()),
             generated: Some(GeneratedCounts { network_policies: 3 }),

@@ -147,7 +147,10 @@ mod tests {
             .and_then(|it| it.as_str())
             .expect("a description");
         let (conditions, reasons) = (words("pub mod condition {"), words("pub mod reason {"));
-        assert!(!conditions.is_empty() && !reasons.is_empty(), "found in the source");
+        assert!(
+            !conditions.is_empty() && !reasons.is_empty(),
+            "found in the source"
+        );
         for word in conditions.iter().chain(&reasons) {
             assert!(
                 explained.contains(&format!("`{word}`")),
