@@ -3,6 +3,7 @@
 
 mod built_in;
 pub mod cli;
+pub mod context;
 pub mod controller;
 mod error;
 pub mod facts;

@@ -8,7 +8,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::{Failure, Outcome};
-use crate::operator::{self, OperatorArgs};
+use crate::context::OperatorArgs;
+use crate::operator;
 
 /// Runs the operator: webhook, controller and audit
 #[derive(Debug, Args)]

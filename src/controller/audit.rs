@@ -14,7 +14,7 @@ use portcullis_engine::{
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::Leading;
+use super::{Leading, to_i32};
 use crate::error::describe;
 use crate::facts::{
     Backends, Backing, INGRESSES, Pages, WORKLOADS, is_made_by_controller, items, template_labels,
@@ -259,7 +259,7 @@ impl Tally {
     }
 
     fn finish(self) -> BTreeMap<PolicyName, Audited> {
-        let unmatched = super::status::to_i32(self.unmatched);
+        let unmatched = to_i32(self.unmatched);
         let mut by_policy = self.by_policy;
         by_policy
             .values_mut()

@@ -6,7 +6,6 @@ use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
     NetworkPolicySpec,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::ObjectMeta;
 use portcullis_engine::CompiledPolicy;
 use portcullis_engine::policy::{CompiledFlow, CompiledNetwork, CompiledPeer};
@@ -243,26 +242,6 @@ fn network_policy(policy: &CompiledPolicy, suffix: &str, spec: NetworkPolicySpec
             ..ObjectMeta::default()
         },
         spec: Some(spec),
-    }
-}
-
-/// A selector that matches what both match.
-pub(super) fn both(one: LabelSelector, other: LabelSelector) -> LabelSelector {
-    let mut labels = one.match_labels.unwrap_or_default();
-    let mut expressions = one.match_expressions.unwrap_or_default();
-    for (key, value) in other.match_labels.unwrap_or_default() {
-        match labels.get(&key) {
-            // One key cannot stand twice in matchLabels: as an expression it can, and together they match nothing.
-            Some(known) if *known != value => expressions.push(peers::in_list(&key, [value])),
-            _ => {
-                labels.insert(key, value);
-            }
-        }
-    }
-    expressions.extend(other.match_expressions.unwrap_or_default());
-    LabelSelector {
-        match_labels: Some(labels).filter(|it| !it.is_empty()),
-        match_expressions: Some(expressions).filter(|it| !it.is_empty()),
     }
 }
 

@@ -3,7 +3,10 @@
 use portcullis_api::SecurityPolicy;
 use serde_json::{Value, json};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
 use super::*;
+use crate::controller::peers::both;
 
 /// A policy `agents/magsag` with an API and a database, and this network section.
 fn policy(workloads: Value, network: Value) -> CompiledPolicy {

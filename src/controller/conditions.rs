@@ -9,8 +9,8 @@ use portcullis_engine::InvalidPolicy;
 
 use super::apply::Applied;
 use super::audit::Audited;
+use super::contest::Listed;
 use super::reconcile::{EnforceError, Enforced};
-use super::status::{Listing, View};
 use crate::error::describe;
 
 /// Characters of a condition's message; etcd is no log.
@@ -18,6 +18,43 @@ const MAX_MESSAGE: usize = 4000;
 
 /// Names that a message lists; the rest are counted.
 const LISTED: usize = 5;
+
+/// What the conditions depend on beside the policy and what became of it.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The cluster's ceiling.
+    pub ceiling: Enforcement,
+    /// Whether the webhook configuration in the cluster lists the policy's namespace.
+    pub listing: Listing,
+    /// Whether a version of the policy is in force.
+    pub in_force: bool,
+    /// Whether the Secrets of its namespace have been neither listed nor refused so far.
+    pub awaits_secrets: bool,
+    /// What the last audit counted.
+    pub audited: Option<Audited>,
+}
+
+/// Whether the webhook configuration in the cluster lists a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// It does.
+    Listed,
+    /// It does not yet, or it was deleted.
+    Pending,
+    /// Somebody changes or deletes it again and again.
+    Contested,
+}
+
+impl Listing {
+    /// What the configurations say of `namespace`.
+    pub fn of(listed: &Listed, namespace: &str) -> Self {
+        match listed {
+            Listed::Namespaces(namespaces) if namespaces.contains(namespace) => Self::Listed,
+            Listed::Namespaces(_) | Listed::Pending => Self::Pending,
+            Listed::Contested => Self::Contested,
+        }
+    }
+}
 
 /// One condition before it is dated.
 #[derive(Debug)]

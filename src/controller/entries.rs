@@ -15,7 +15,7 @@ use portcullis_api::GROUP;
 
 use super::peers::{NAMESPACE_NAME, in_list};
 use crate::built_in;
-use crate::operator::{FailurePolicy, OperatorArgs};
+use crate::context::{FailurePolicy, OperatorArgs};
 use crate::webhook::Trust;
 
 /// What people and tools write: workloads, templates, bare Pods.

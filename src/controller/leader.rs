@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::owner;
+use crate::context::Context;
 use crate::error::describe;
-use crate::operator::Context;
 
 /// Seconds after which a leader that renews no more is replaced; with the pauses of a take-over it stays under 15 s.
 const DURATION_SECONDS: u64 = 10;

@@ -31,7 +31,7 @@ use tracing::info;
 pub(crate) use owner::references as owner_references;
 pub use secret_access::bind_secret_reader;
 
-use crate::operator::Context;
+use crate::context::Context;
 use audit::Audited;
 use contest::Listed;
 use leader::Leadership;
@@ -172,4 +172,9 @@ fn is_managed(metadata: &ObjectMeta) -> bool {
     let managers = metadata.managed_fields.iter().flatten();
     let mut managers = managers.filter(|it| it.subresource.is_none());
     managers.any(|it| it.manager.as_deref() == Some(FIELD_MANAGER))
+}
+
+/// Counts of the API are 32 bits.
+fn to_i32(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
 }

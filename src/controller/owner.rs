@@ -4,7 +4,7 @@ use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 
-use crate::operator::Context;
+use crate::context::Context;
 
 /// The owner cannot be referred to.
 #[derive(Debug, thiserror::Error)]

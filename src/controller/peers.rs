@@ -10,8 +10,6 @@ use portcullis_api::Preset;
 use portcullis_engine::CompiledPolicy;
 use portcullis_engine::policy::{CompiledFlow, CompiledPeer, CompiledPort, Protocol};
 
-use super::build::both;
-
 /// Label that the API server puts on every namespace, with its name; nobody can change it.
 pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
@@ -284,5 +282,25 @@ fn number(port: u16, protocol: Protocol) -> NetworkPolicyPort {
         port: Some(IntOrString::Int(i32::from(port))),
         protocol: Some(protocol.as_str().to_owned()),
         end_port: None,
+    }
+}
+
+/// A selector that matches what both match.
+pub(super) fn both(one: LabelSelector, other: LabelSelector) -> LabelSelector {
+    let mut labels = one.match_labels.unwrap_or_default();
+    let mut expressions = one.match_expressions.unwrap_or_default();
+    for (key, value) in other.match_labels.unwrap_or_default() {
+        match labels.get(&key) {
+            // One key cannot stand twice in matchLabels: as an expression it can, and together they match nothing.
+            Some(known) if *known != value => expressions.push(in_list(&key, [value])),
+            _ => {
+                labels.insert(key, value);
+            }
+        }
+    }
+    expressions.extend(other.match_expressions.unwrap_or_default());
+    LabelSelector {
+        match_labels: Some(labels).filter(|it| !it.is_empty()),
+        match_expressions: Some(expressions).filter(|it| !it.is_empty()),
     }
 }

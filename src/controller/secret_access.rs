@@ -15,9 +15,9 @@ use tracing::{info, warn};
 use super::naming::{MANAGED_BY, MANAGER};
 use super::owner::{self, OwnerError};
 use super::{Leading, is_ours};
+use crate::context::{Context, SecretAccess};
 use crate::error::describe;
 use crate::metrics::Reconciled;
-use crate::operator::{Context, SecretAccess};
 
 /// Name of every RoleBinding that the operator writes; its right to write RoleBindings is bounded to it.
 const BINDING: &str = "portcullis-secret-reader";

@@ -7,57 +7,17 @@ use kube::core::DeserializeGuard;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
 use portcullis_api::{
-    Enforcement, FIELD_MANAGER, GeneratedCounts, SecretCounts, SecurityPolicy, SecurityPolicyStatus,
-    condition, reason,
+    FIELD_MANAGER, GeneratedCounts, SecretCounts, SecurityPolicy, SecurityPolicyStatus, condition, reason,
 };
 use serde_json::json;
 use tracing::{debug, warn};
 
-use super::Leading;
-use super::audit::Audited;
-use super::conditions::{self, Verdict};
-use super::contest::Listed;
+use super::conditions::{self, Verdict, View};
 use super::dereference::DeclaredSecrets;
 use super::leader::NotLeader;
 use super::reconcile::{EnforceError, Enforced};
+use super::{Leading, to_i32};
 use crate::error::describe;
-
-/// What the status depends on beside the policy and what became of it.
-#[derive(Clone, Debug)]
-pub struct View {
-    /// The cluster's ceiling.
-    pub ceiling: Enforcement,
-    /// Whether the webhook configuration in the cluster lists the policy's namespace.
-    pub listing: Listing,
-    /// Whether a version of the policy is in force.
-    pub in_force: bool,
-    /// Whether the Secrets of its namespace have been neither listed nor refused so far.
-    pub awaits_secrets: bool,
-    /// What the last audit counted.
-    pub audited: Option<Audited>,
-}
-
-/// Whether the webhook configuration in the cluster lists a namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listing {
-    /// It does.
-    Listed,
-    /// It does not yet, or it was deleted.
-    Pending,
-    /// Somebody changes or deletes it again and again.
-    Contested,
-}
-
-impl Listing {
-    /// What the configurations say of `namespace`.
-    pub fn of(listed: &Listed, namespace: &str) -> Self {
-        match listed {
-            Listed::Namespaces(namespaces) if namespaces.contains(namespace) => Self::Listed,
-            Listed::Namespaces(_) | Listed::Pending => Self::Pending,
-            Listed::Contested => Self::Contested,
-        }
-    }
-}
 
 /// The status could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -192,11 +152,6 @@ fn counts(secrets: &DeclaredSecrets) -> SecretCounts {
         present: to_i32(secrets.present),
         missing: to_i32(secrets.missing),
     }
-}
-
-/// Counts of the API are 32 bits.
-pub fn to_i32(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::controller::apply::{Applied, Contested};
-use portcullis_api::WorkloadCounts;
+use crate::controller::audit::Audited;
+use crate::controller::conditions::Listing;
+use portcullis_api::{Enforcement, WorkloadCounts};
 use portcullis_engine::CompiledPolicy;
 
 const NOON: Timestamp = Timestamp::constant(1_769_860_800, 0);
@@ -42,6 +44,14 @@ fn audited(matched: i32, components: &[&str]) -> Option<Audited> {
             ..WorkloadCounts::default()
         },
         components: components.iter().map(|it| (*it).to_owned()).collect(),
+    })
+}
+
+/// What became of a policy that compiles and was applied so.
+fn outcome(applied: Applied) -> Result<Enforced, EnforceError> {
+    Ok(Enforced {
+        applied,
+        secrets: None,
     })
 }
 
@@ -105,11 +115,7 @@ fn r45_a_foreign_object_of_our_name_is_a_conflict() {
         conflicts: vec!["portcullis-magsag-dns".into()],
         ..Applied::default()
     };
-    let outcome = Enforced {
-        applied,
-        secrets: None,
-    };
-    insta::assert_snapshot!(conditions(&policy(json!({"network": {}})), Ok(outcome), &view()), @r"
+    insta::assert_snapshot!(conditions(&policy(json!({"network": {}})), outcome(applied), &view()), @r"
     Accepted=True Valid: the policy compiles
     Enforced=False Conflict: NetworkPolicy portcullis-magsag-dns exists and is not Portcullis': it is left alone; rename or delete it
     Ready=False Conflict: NetworkPolicy portcullis-magsag-dns exists and is not Portcullis': it is left alone; rename or delete it
@@ -127,11 +133,7 @@ fn r46_a_fight_names_the_other_manager() {
         contested: vec![contested],
         ..Applied::default()
     };
-    let outcome = Enforced {
-        applied,
-        secrets: None,
-    };
-    insta::assert_snapshot!(conditions(&policy(json!({"network": {}})), Ok(outcome), &view()), @r"
+    insta::assert_snapshot!(conditions(&policy(json!({"network": {}})), outcome(applied), &view()), @r"
     Accepted=True Valid: the policy compiles
     Enforced=False Conflict: NetworkPolicy portcullis-magsag-dns is changed again and again by other-operator and not put back at once any more; stop other-operator from changing it
     Ready=False Conflict: NetworkPolicy portcullis-magsag-dns is changed again and again by other-operator and not put back at once any more; stop other-operator from changing it
@@ -162,11 +164,11 @@ fn unknown_secrets_are_never_taken_for_present() {
         missing: 0,
         unknown: Some("Secrets of namespace agents have not been listed yet".into()),
     };
-    let outcome = Enforced {
+    let outcome = Ok(Enforced {
         secrets: Some(secrets),
         ..Enforced::default()
-    };
-    insta::assert_snapshot!(conditions(&policy(json!({})), Ok(outcome), &view()), @r"
+    });
+    insta::assert_snapshot!(conditions(&policy(json!({})), outcome, &view()), @r"
     Accepted=True Valid: the policy compiles
     Enforced=True Enforced: the webhook judges the namespace
     Ready=False SecretsUnreadable: Secrets of namespace agents have not been listed yet
@@ -181,11 +183,11 @@ fn missing_secrets_are_counted_without_names() {
         missing: 1,
         unknown: None,
     };
-    let outcome = Enforced {
+    let outcome = Ok(Enforced {
         secrets: Some(secrets),
         ..Enforced::default()
-    };
-    insta::assert_snapshot!(conditions(&policy(json!({})), Ok(outcome), &view()), @r"
+    });
+    insta::assert_snapshot!(conditions(&policy(json!({})), outcome, &view()), @r"
     Accepted=True Valid: the policy compiles
     Enforced=True Enforced: the webhook judges the namespace
     Ready=False SecretMissing: 1 of 3 entries of `spec.secrets.entries` wait for their Secret or its key
@@ -218,13 +220,9 @@ fn a_dry_run_says_that_nothing_was_written() {
         proposed: vec![proposed],
         ..Applied::default()
     };
-    let outcome = Enforced {
-        applied,
-        secrets: None,
-    };
     let told = conditions(
         &policy(json!({"network": {"mode": "DryRun"}})),
-        Ok(outcome),
+        outcome(applied),
         &view(),
     );
     insta::assert_snapshot!(told, @r"

@@ -21,8 +21,8 @@ use tracing::warn;
 use super::sources::{ConfigMapTexts, PAGE};
 use super::watch::code;
 use super::watched::{Kept, Shelf};
+use crate::context::Context;
 use crate::error::describe;
-use crate::operator::Context;
 
 /// Pause after a namespace could not be listed.
 const RETRY: Duration = Duration::from_secs(5);

@@ -10,9 +10,9 @@ use portcullis_engine::{ConfigMapFact, Fact, FactKey, Facts, SecretFact};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::sources::{ConfigMapTexts, SecretKeys, Source};
+use crate::context::{Context, SecretAccess};
 use crate::controller;
 use crate::error::describe;
-use crate::operator::{Context, SecretAccess};
 
 /// Requests that one look-up has open at a time.
 const PARALLEL: usize = 16;

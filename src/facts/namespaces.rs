@@ -17,8 +17,8 @@ use super::config_maps::{self, Stands};
 use super::sources::{PAGE, SecretKeys};
 use super::watch::code;
 use super::watched::{Kept, Namespace, Shelf};
+use crate::context::Context;
 use crate::error::describe;
-use crate::operator::Context;
 
 /// Keeps the facts of the namespaces. Never ends.
 pub async fn watch_namespaces(context: Context) {

@@ -14,8 +14,8 @@ use tokio::sync::watch::Sender;
 use tracing::{info, warn};
 
 use super::policies::Guarded;
+use crate::context::Context;
 use crate::error::describe;
-use crate::operator::Context;
 
 /// Key of the operator's ConfigMap that holds the ceiling.
 const CEILING_KEY: &str = "enforcementCeiling";

@@ -26,9 +26,9 @@ use tracing::{error, info, warn};
 use super::certificates::{Certificates, renew};
 use super::tls::Served;
 use super::token::{Token, Trust};
+use crate::context::{Context, OperatorArgs};
 use crate::controller::owner_references;
 use crate::error::describe;
-use crate::operator::{Context, OperatorArgs};
 
 /// How often it is looked whether a certificate is to be renewed.
 const CHECK: Duration = Duration::from_secs(60);

@@ -14,8 +14,8 @@ use super::head::Head;
 use super::request::{BadRequest, Operation, Request, parse};
 use super::response::Answer;
 use super::{mutate, own_kinds, review};
+use crate::context::Context;
 use crate::error::describe;
-use crate::operator::Context;
 
 /// Longest that live look-ups of one request take.
 const LOOK_UPS: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use portcullis_engine::{Facts, Subject, select};
 
 use super::request::{Operation, Request};
 use super::response::Answer;
-use crate::operator::Context;
+use crate::context::Context;
 
 /// The change to the Pod of `request`; everything else is let through as it is.
 pub fn mutate(context: &Context, request: Request<'_>) -> Answer {

@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::request::{Operation, Request};
 use super::response::Answer;
-use crate::operator::Context;
+use crate::context::Context;
 
 /// Judges a policy itself.
 pub fn review(context: &Context, request: &Request<'_, SecurityPolicy>) -> Answer {

@@ -11,9 +11,9 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use crate::built_in::makes_pods;
+use crate::context::Context;
 use crate::error::describe;
 use crate::facts::is_object_name;
-use crate::operator::Context;
 
 /// A controller's owner as an object names it.
 #[derive(Debug)]

@@ -18,9 +18,9 @@ use tokio::time::Instant;
 use super::owner;
 use super::request::{Operation, Request};
 use super::response::Answer;
+use crate::context::Context;
 use crate::error::describe;
 use crate::facts::{self, Backends, Backing, LookUp};
-use crate::operator::Context;
 
 /// Annotation by which a node shows a pod that it runs from a file.
 const MIRROR: &str = "kubernetes.io/config.mirror";

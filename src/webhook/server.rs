@@ -20,8 +20,8 @@ use tracing::info;
 
 use super::handler::{self, Webhook};
 use super::tls::{Served, server_config};
+use crate::context::Context;
 use crate::error::describe;
-use crate::operator::Context;
 
 /// Bytes that are kept of a body that is too large: the API server writes fewer before the objects.
 const MAX_HEAD: usize = 64 * 1024;

@@ -17,9 +17,9 @@ use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::context::OperatorArgs;
 use crate::facts::{Connections, Policies};
 use crate::metrics::Metrics;
-use crate::operator::OperatorArgs;
 use crate::webhook::certificates::{Certificates, renew};
 use crate::webhook::{Token, Trust};
 
