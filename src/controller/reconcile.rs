@@ -138,13 +138,13 @@ async fn reconcile(known: Arc<Known>, leading: Arc<Leading>) -> Result<Action, S
     let policies: Api<DeserializeGuard<SecurityPolicy>> =
         Api::namespaced(leading.context.client.clone(), &namespace);
     let found = policies.get_opt(&known.name_any()).await;
-    match found.map_err(StatusError::Read)?.map(|it| it.0) {
+    match found.map_err(StatusError::Read)? {
         None => Ok(Action::await_change()),
-        Some(Err(unreadable)) => {
+        Some(DeserializeGuard(Err(unreadable))) => {
             tell(&leading, &unreadable).await?;
             Ok(Action::await_change())
         }
-        Some(Ok(policy)) => reconcile_readable(&policy, &leading).await,
+        Some(DeserializeGuard(Ok(policy))) => reconcile_readable(&policy, &leading).await,
     }
 }
 
