@@ -105,5 +105,5 @@ cargo_test_of() {
     for file in tests/"$1"*.rs; do
         tests+=(--test "$(basename "$file" .rs)")
     done
-    cargo test --quiet --locked --package portcullis "${tests[@]}"
+    cargo test --quiet --locked --no-fail-fast --package portcullis "${tests[@]}"
 }
