@@ -49,7 +49,7 @@ machine() {
         --arg cpu "$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1)" \
         --arg cores "$(nproc)" \
         --arg memory "$(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)" \
-        --arg kernel "$(uname -sr)" \
+        --arg kernel "$(uname -sr | cut -d. -f1,2)" \
         --arg rust "$(rustc --version | cut -d' ' -f2)" \
         --arg go "$(go env GOVERSION)" \
         --arg kubernetes "$KUBERNETES_VERSION" \
