@@ -12,19 +12,21 @@ use std::time::Duration;
 use futures::StreamExt;
 use kube::api::ListParams;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use kube::{Api, ResourceExt};
 use portcullis_engine::ConfigMapFact;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tracing::warn;
 
+use super::connections::PAGE_TIME;
 use super::sources::{ConfigMapTexts, PAGE};
 use super::watch::code;
 use super::watched::{Kept, Shelf};
 use crate::context::Context;
 use crate::error::describe;
 
-/// Pause after a namespace could not be listed.
+/// Pause after a list failed.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// By what is told whether the watch tells of every change by now: the number of its list, `None` while it lists.
@@ -46,11 +48,22 @@ impl Stands {
 
 /// Keeps the ConfigMaps of all namespaces on their shelves. Never ends.
 pub(super) async fn keep(context: Context, standing: watch::Sender<Option<u64>>) {
+    let (mut pauses, mut lists) = (DefaultBackoff::default(), 0);
+    loop {
+        follow(&context, &standing, &mut lists).await;
+        standing.send_replace(None);
+        // Begun anew, with a list: a watch that went on would not tell of what was there before.
+        tokio::time::sleep(pauses.next().unwrap_or(RETRY)).await;
+    }
+}
+
+/// Follows the ConfigMaps until the API server refuses that.
+async fn follow(context: &Context, standing: &watch::Sender<Option<u64>>, lists: &mut u64) {
     let watched = &context.watched;
     let api: Api<ConfigMapTexts> = Api::all(context.client.clone());
     let pages = watcher::Config::default().page_size(PAGE);
     let mut events = pin!(watcher(api, pages).default_backoff());
-    let (mut list, mut number) = (List::default(), 0);
+    let mut list = List::default();
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => {
@@ -61,14 +74,19 @@ pub(super) async fn keep(context: Context, standing: watch::Sender<Option<u64>>)
             Ok(Event::InitDone) => {
                 let news = std::mem::take(&mut list).shelve();
                 news.iter().for_each(|namespace| watched.announce(namespace));
-                number += 1;
-                standing.send_replace(Some(number));
+                *lists += 1;
+                standing.send_replace(Some(*lists));
             }
-            Ok(Event::Apply(object)) => change(&context, object, |shelf, it| shelf.put(it)),
-            Ok(Event::Delete(object)) => change(&context, object, |shelf, it| {
+            Ok(Event::Apply(object)) => change(context, object, |shelf, it| shelf.put(it)),
+            Ok(Event::Delete(object)) => change(context, object, |shelf, it| {
                 shelf.remove::<ConfigMapTexts>(&it.name_any())
             }),
-            Err(error) => lose_all(&context, &error),
+            Err(error) => {
+                lose_all(context, &error);
+                if code(&error) == Some(403) {
+                    return;
+                }
+            }
         }
     }
 }
@@ -145,30 +163,30 @@ pub(super) async fn fill(
         let turn = context.connections.turn().await;
         let listed = list(&context, &namespace).await;
         drop(turn);
+        // A list of all namespaces that began meanwhile has this one as well, or calls for another look.
+        if *stands.0.borrow() != Some(number) {
+            continue;
+        }
         let news = match listed {
-            // A list of all namespaces that began meanwhile has this one as well, or calls for another look.
-            Ok(_) if *stands.0.borrow() != Some(number) => continue,
             Ok(kept) => shelf.complete::<ConfigMapTexts>(kept),
-            Err(error) => {
-                warn!(error = describe(&error), namespace, "Failed to list ConfigMaps");
-                shelf.lose(&cause(&namespace, &error))
-            }
+            Err(error) => shelf.lose_pending(&cause(&namespace, error.as_ref())),
         };
         if news {
             context.watched.announce(&namespace);
         }
         if !shelf.is_listed() {
+            warn!(namespace, "Failed to list ConfigMaps");
             tokio::time::sleep(RETRY).await;
         }
     }
 }
 
-async fn list(context: &Context, namespace: &str) -> kube::Result<Kept<ConfigMapFact>> {
+async fn list(context: &Context, namespace: &str) -> anyhow::Result<Kept<ConfigMapFact>> {
     let api: Api<ConfigMapTexts> = Api::namespaced(context.client.clone(), namespace);
     let mut params = ListParams::default().limit(PAGE);
     let mut kept = Kept::default();
     loop {
-        let page = api.list(&params).await?;
+        let page = timeout(PAGE_TIME, api.list(&params)).await??;
         for object in page.items {
             kept.put(object);
         }

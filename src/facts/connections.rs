@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -28,6 +29,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Watches that list at a time. All of them begin when the operator starts: at once they would open a connection each
 /// before the first could be shared, and keep the API server from everything else.
 const LISTING: usize = 8;
+
+/// Longest time for a page of a list: one that never comes must not keep the others waiting.
+pub(super) const PAGE_TIME: Duration = Duration::from_secs(30);
 
 /// The connections that are in use.
 pub struct Connections {
@@ -106,12 +110,11 @@ impl Connections {
     }
 }
 
-type Https = HttpsConnector<HttpConnector>;
+type Https = TimeoutConnector<HttpsConnector<HttpConnector>>;
 
 fn connector(config: &Config) -> anyhow::Result<Https> {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
-    connector.set_connect_timeout(config.connect_timeout);
     let mut builder = HttpsConnectorBuilder::new()
         .with_tls_config(config.rustls_client_config()?)
         .https_or_http();
@@ -119,7 +122,10 @@ fn connector(config: &Config) -> anyhow::Result<Https> {
         let name = ServerName::try_from(name.clone())?;
         builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
     }
-    Ok(builder.enable_all_versions().wrap_connector(connector))
+    let mut connector = TimeoutConnector::new(builder.enable_all_versions().wrap_connector(connector));
+    // Of the TLS handshake too.
+    connector.set_connect_timeout(config.connect_timeout);
+    Ok(connector)
 }
 
 fn http(connector: Https) -> legacy::Client<Https, Body> {

@@ -2,23 +2,30 @@
 //! is bound to read them; ConfigMaps by one watch for all.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, ResourceExt};
+use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
+use kube::{Api, Client, ResourceExt};
 use portcullis_engine::{ConfigMapFact, SecretFact};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::config_maps::{self, Stands};
+use super::connections::PAGE_TIME;
 use super::sources::{PAGE, SecretKeys};
 use super::watch::code;
 use super::watched::{Kept, Namespace, Shelf};
 use crate::context::Context;
 use crate::error::describe;
+
+/// Longest pause before Secrets that we may not read are asked for again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Keeps the facts of the namespaces. Never ends.
 pub async fn watch_namespaces(context: Context) {
@@ -147,48 +154,98 @@ impl Governed {
 /// Keeps the Secrets of one namespace on their shelf. Never ends.
 async fn keep_secrets(context: Context, namespace: String, shelf: Arc<Shelf<SecretFact>>) {
     let connection = context.connections.share();
-    let api: Api<SecretKeys> = Api::namespaced(connection.client.clone(), &namespace);
-    let pages = watcher::Config::default().page_size(PAGE);
-    let mut turn = context.connections.turn().await;
-    let mut events = pin!(watcher(api, pages).default_backoff());
-    let mut listed = Kept::default();
-    while let Some(event) = events.next().await {
-        if matches!(event, Ok(Event::InitDone) | Err(_)) {
-            drop(turn.take());
+    let mut pauses = DefaultBackoff::default();
+    loop {
+        let cause = follow_secrets(&context, &connection.client, &namespace, &shelf).await;
+        if lose(&cause, &namespace, &shelf) {
+            context.watched.announce(&namespace);
         }
+        // Begun anew, with a list: a watch that went on would not tell of what was there before.
+        tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+    }
+}
+
+/// Follows the Secrets of one namespace until the API server refuses that or does not list them in time; the cause.
+async fn follow_secrets(
+    context: &Context,
+    client: &Client,
+    namespace: &str,
+    shelf: &Shelf<SecretFact>,
+) -> Cause {
+    let api: Api<SecretKeys> = Api::namespaced(client.clone(), namespace);
+    let pages = watcher::Config::default().page_size(PAGE);
+    let mut events = pin!(watcher(api, pages).default_backoff());
+    let (mut listed, mut turn) = (Kept::default(), None);
+    loop {
+        let event = if turn.is_none() {
+            events.next().await
+        } else {
+            match timeout(PAGE_TIME, events.next()).await {
+                Ok(event) => event,
+                Err(_) => return Cause::Slow,
+            }
+        };
         let news = match event {
-            Ok(Event::Init) => {
+            None => return Cause::Slow,
+            Some(Ok(Event::Init)) => {
                 listed = Kept::default();
+                // It is told before anything is asked for.
+                turn = context.connections.turn().await;
                 false
             }
-            Ok(Event::InitApply(object)) => {
+            Some(Ok(Event::InitApply(object))) => {
                 listed.put(object);
                 false
             }
-            Ok(Event::InitDone) => shelf.replace(std::mem::take(&mut listed)),
-            Ok(Event::Apply(object)) => shelf.put(object),
-            Ok(Event::Delete(object)) => shelf.remove::<SecretKeys>(&object.name_any()),
-            Err(error) => lose(&error, &namespace, &shelf),
+            Some(Ok(Event::InitDone)) => {
+                turn = None;
+                shelf.replace(std::mem::take(&mut listed))
+            }
+            Some(Ok(Event::Apply(object))) => shelf.put(object),
+            Some(Ok(Event::Delete(object))) => shelf.remove::<SecretKeys>(&object.name_any()),
+            Some(Err(error)) if code(&error) == Some(403) => return Cause::Refused(error),
+            Some(Err(error)) => {
+                turn = None;
+                lose(&Cause::Failed(error), namespace, shelf)
+            }
         };
         if news {
-            context.watched.announce(&namespace);
+            context.watched.announce(namespace);
+        }
+    }
+}
+
+/// Why Secrets cannot be followed.
+enum Cause {
+    /// The API server says that we may not.
+    Refused(watcher::Error),
+    /// It did not give a list in time.
+    Slow,
+    /// Anything else.
+    Failed(watcher::Error),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) | Self::Failed(error) => f.write_str(&describe(error)),
+            Self::Slow => f.write_str("the API server did not answer in time"),
         }
     }
 }
 
 /// What was listed before stays known while the API server is away, but not once it refuses us. Whether anything is
 /// known that was not before.
-fn lose(error: &watcher::Error, namespace: &str, shelf: &Shelf<SecretFact>) -> bool {
-    if shelf.is_listed() && code(error) != Some(403) {
-        warn!(error = describe(error), namespace, "Failed to watch Secrets");
+fn lose(cause: &Cause, namespace: &str, shelf: &Shelf<SecretFact>) -> bool {
+    if shelf.is_listed() && !matches!(cause, Cause::Refused(_)) {
+        warn!(error = %cause, namespace, "Failed to watch Secrets");
         return false;
     }
-    let error = describe(error);
     let news = shelf.lose(&format!(
-        "Secrets of namespace {namespace} cannot be listed: {error}"
+        "Secrets of namespace {namespace} cannot be listed: {cause}"
     ));
     if news {
-        warn!(error, namespace, "Failed to list Secrets");
+        warn!(error = %cause, namespace, "Failed to list Secrets");
     }
     news
 }

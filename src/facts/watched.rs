@@ -169,12 +169,18 @@ enum State<T> {
 /// Bytes that are kept of one kind in one namespace: whoever may write there must not fill our memory.
 const MAX_NAMESPACE: usize = 4 * 1024 * 1024;
 
+/// Bytes that an object takes beside its name and what is kept of it.
+const ENTRY: usize = 128;
+
 /// Facts by name, up to a size.
 #[derive(Debug, PartialEq)]
 pub(super) struct Kept<T> {
     facts: BTreeMap<String, Fact<Arc<T>>>,
-    /// Bytes of what is known.
+    /// Bytes of them.
     weight: usize,
+    /// Why nothing is known of names that are not among them, once there was no room for one. Only a fresh list takes it
+    /// back.
+    full: Option<Arc<str>>,
 }
 
 impl<T> Default for Kept<T> {
@@ -182,29 +188,27 @@ impl<T> Default for Kept<T> {
         Self {
             facts: BTreeMap::new(),
             weight: 0,
+            full: None,
         }
     }
 }
 
 impl<T: PartialEq> Kept<T> {
-    /// Takes in an object.
+    /// Takes in an object; whether what is known of it is news.
     pub(super) fn put<K: Source<Fact = T>>(&mut self, object: K) -> bool {
         self.insert::<K>(object.name_any(), object.into_fact())
     }
 
-    /// Takes in a fact, as unknown where there is no room for it; whether that is news.
+    /// Takes in a fact where there is room for it; whether that is news.
     fn insert<K: Source<Fact = T>>(&mut self, name: String, fact: Fact<Arc<T>>) -> bool {
-        let before = self.facts.remove(&name);
-        self.weight -= before.as_ref().map_or(0, weight::<K>);
-        let mut fact = fact;
-        if self.weight + weight::<K>(&fact) > MAX_NAMESPACE {
-            let cause = format!(
-                "{} {name} is too large to be read: all of its namespace must have at most {MAX_NAMESPACE} bytes together",
-                K::kind(&())
-            );
-            fact = Fact::Unknown(cause.into());
+        let before = self.take::<K>(&name);
+        let weight = weight::<K>(&name, &fact);
+        if self.weight + weight > MAX_NAMESPACE {
+            let is_first = self.full.is_none();
+            self.full.get_or_insert_with(|| too_many::<K>());
+            return is_first || before.is_some();
         }
-        self.weight += weight::<K>(&fact);
+        self.weight += weight;
         let news = before.as_ref() != Some(&fact);
         self.facts.insert(name, fact);
         news
@@ -212,17 +216,44 @@ impl<T: PartialEq> Kept<T> {
 
     /// Forgets a fact; whether it was there.
     fn remove<K: Source<Fact = T>>(&mut self, name: &str) -> bool {
-        let before = self.facts.remove(name);
-        self.weight -= before.as_ref().map_or(0, weight::<K>);
-        before.is_some()
+        self.take::<K>(name).is_some()
+    }
+
+    fn take<K: Source<Fact = T>>(&mut self, name: &str) -> Option<Fact<Arc<T>>> {
+        let before = self.facts.remove(name)?;
+        self.weight -= weight::<K>(name, &before);
+        Some(before)
+    }
+
+    /// Takes in what was told after it was listed.
+    fn update<K: Source<Fact = T>>(&mut self, since: &mut Self) {
+        for (name, fact) in std::mem::take(&mut since.facts) {
+            self.insert::<K>(name, fact);
+        }
+        self.full = self.full.take().or(since.full.take());
+    }
+
+    fn get(&self, name: &str) -> Fact<Arc<T>> {
+        match (self.facts.get(name), &self.full) {
+            (Some(Fact::Known(it)), _) => Fact::Known(Arc::clone(it)),
+            (Some(Fact::Unknown(cause)), _) | (None, Some(cause)) => Fact::Unknown(Arc::clone(cause)),
+            (Some(Fact::Absent), _) | (None, None) => Fact::Absent,
+        }
     }
 }
 
-fn weight<K: Source>(fact: &Fact<Arc<K::Fact>>) -> usize {
-    match fact {
+fn weight<K: Source>(name: &str, fact: &Fact<Arc<K::Fact>>) -> usize {
+    let kept = match fact {
         Fact::Known(it) => K::weight(it),
-        Fact::Absent | Fact::Unknown(_) => 0,
-    }
+        Fact::Unknown(cause) => cause.len(),
+        Fact::Absent => 0,
+    };
+    ENTRY + name.len() + kept
+}
+
+fn too_many<K: Source>() -> Arc<str> {
+    let kind = K::kind(&());
+    format!("the {kind}s of the namespace are too large to be read: all must have at most {MAX_NAMESPACE} bytes together").into()
 }
 
 impl<T: PartialEq> Shelf<T> {
@@ -245,11 +276,7 @@ impl<T: PartialEq> Shelf<T> {
     fn get(&self, name: &str) -> Fact<Arc<T>> {
         match &*self.state() {
             State::Pending { cause, .. } | State::Refused(cause) => Fact::Unknown(Arc::clone(cause)),
-            State::Listed(kept) => match kept.facts.get(name) {
-                None | Some(Fact::Absent) => Fact::Absent,
-                Some(Fact::Known(it)) => Fact::Known(Arc::clone(it)),
-                Some(Fact::Unknown(cause)) => Fact::Unknown(Arc::clone(cause)),
-            },
+            State::Listed(kept) => kept.get(name),
         }
     }
 
@@ -279,9 +306,7 @@ impl<T: PartialEq> Shelf<T> {
         let State::Pending { since, .. } = &mut *state else {
             return false;
         };
-        for (name, fact) in std::mem::take(&mut since.facts) {
-            listed.insert::<K>(name, fact);
-        }
+        listed.update::<K>(since);
         *state = State::Listed(listed);
         true
     }
@@ -308,6 +333,16 @@ impl<T: PartialEq> Shelf<T> {
             }
             State::Refused(_) => false,
         }
+    }
+
+    /// As [`Shelf::lose`], unless the shelf was filled meanwhile.
+    pub(super) fn lose_pending(&self, cause: &str) -> bool {
+        let mut state = self.state_mut();
+        let is_pending = matches!(&*state, State::Pending { .. });
+        if is_pending {
+            *state = State::Refused(cause.into());
+        }
+        is_pending
     }
 
     /// Takes all for unknown; whether that is news.
@@ -353,17 +388,28 @@ mod tests {
         for number in 0..1000 {
             kept.put(config_map(&number.to_string(), &text));
         }
-        let known = |kept: &Kept<ConfigMapFact>| {
-            kept.facts
-                .values()
-                .filter(|it| matches!(it, Fact::Known(_)))
-                .count()
-        };
-        assert_eq!(known(&kept), MAX_NAMESPACE / 60_003);
-        assert!(matches!(kept.facts.get("999"), Some(Fact::Unknown(_))));
+        let known = kept.facts.len();
+        assert_eq!(known, MAX_NAMESPACE / (ENTRY + "0".len() + "key".len() + 60_000));
+        assert!(
+            matches!(kept.get("999"), Fact::Unknown(_)),
+            "there was no room for it"
+        );
+        assert!(
+            matches!(kept.get("no such name"), Fact::Unknown(_)),
+            "it could be one of those"
+        );
         kept.remove::<ConfigMapTexts>("0");
         kept.put(config_map("999", &text));
-        assert!(matches!(kept.facts.get("999"), Some(Fact::Known(_))));
+        assert!(matches!(kept.get("999"), Fact::Known(_)));
+    }
+
+    #[test]
+    fn names_alone_fill_a_namespace_too() {
+        let mut kept = Kept::<ConfigMapFact>::default();
+        for number in 0..100_000 {
+            kept.insert::<ConfigMapTexts>(number.to_string(), Fact::Absent);
+        }
+        assert!(kept.facts.len() < MAX_NAMESPACE / ENTRY);
     }
 
     #[test]
