@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use cluster::{OPERATOR_NAMESPACE, eventually, once_within};
+use cluster::{OPERATOR_NAMESPACE, eventually, once_within, printed_by};
 use operator::objects::{flows, policy, secret_entry};
 use operator::{alone, beside_others};
 use serde_json::{Value, json};
@@ -74,6 +74,27 @@ fn r43_a_users_secret_created_after_the_policy_turns_its_status() -> Result<()> 
         ensure!(bindings.is_empty(), "still {bindings}");
         Ok(())
     })
+}
+
+#[test]
+fn r09_secrets_are_known_again_once_the_right_to_read_them_is_back() -> Result<()> {
+    let (_turn, operator) = alone()?;
+    let entries = json!([
+        {"name": "api-key", "env": "API_KEY", "components": ["api"], "secretRef": {"name": "magsag", "key": "api-key"}},
+    ]);
+    operator.begin("unread", &json!({"secrets": {"entries": entries}}))?;
+    operator.kubectl("create secret generic magsag -n unread --from-literal=api-key=x")?;
+    operator.wait_for("unread", "Ready=True NoWorkloads")?;
+
+    // The watch is cut, and refused when it is asked to go on.
+    let role = operator.kubectl("get clusterrole portcullis-secret-reader -o json")?;
+    operator.kubectl("delete clusterrole portcullis-secret-reader")?;
+    for action in ["kill", "start"] {
+        printed_by(operator.command("e2e/process").args([action, "kube-apiserver"]))?;
+    }
+    operator.wait_for("unread", "Ready=False SecretsUnreadable")?;
+    operator.kubectl_with("create -f -", &role)?;
+    operator.wait_for("unread", "Ready=True NoWorkloads").map(drop)
 }
 
 #[test]
