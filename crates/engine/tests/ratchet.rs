@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use portcullis_api::Enforcement;
 use portcullis_engine::{
-    Decision, Fact, FactKey, Facts, KeyFact, SecretFact, Subject, Verdict, evaluate, references, select,
+    ConfigMapFact, Decision, Fact, FactKey, Facts, KeyFact, SecretFact, Subject, Verdict, evaluate,
+    references, select,
 };
 use proptest::prelude::*;
 use rstest::rstest;
@@ -24,6 +25,10 @@ const ENTRIES: &str = "
       {name: a, env: A, components: [api], secretRef: {name: here, key: key}},
       {name: b, env: B, components: [api], secretRef: {name: here, key: key}}]}";
 const CORS: &str = "http: {cors: {allowedOrigins: ['https://a.example.com']}}";
+/// `http/cors-explicit` judges what is too long where `http/cors-wildcard` is milder.
+const CORS_EXPLICIT: &str = "
+    http: {cors: {allowedOrigins: ['https://a.example.com']}}
+    rules: [{id: http/cors-wildcard, enforcement: Disabled}]";
 const CORS_ENV: &str = "
     components: [{name: api, role: HttpService, selector: {matchLabels: {app: api}}}]
     http: {cors: {env: CORS_ORIGINS}}";
@@ -55,7 +60,14 @@ fn judge(policy: &str, kind: &str, spec: &str) -> Verdict {
     evaluate(&governing, &subject, &facts, Enforcement::Deny)
 }
 
-/// Secret `here` has the keys `key` and `other`; whatever else is referred to is absent.
+/// `count` sources of `envFrom` with ConfigMap `large`, each under a prefix of its own.
+fn large(count: usize) -> String {
+    let source = |it| format!("{{prefix: P{it}_, configMapRef: {{name: large}}}}");
+    (0..count).map(source).collect::<Vec<_>>().join(", ")
+}
+
+/// Secret `here` has the keys `key` and `other`, ConfigMap `here` a password, ConfigMap `large` a long text; whatever
+/// else is referred to is absent.
 fn facts(subject: &Subject<'_>) -> Facts {
     let mut facts = Facts::default();
     for key in references(subject) {
@@ -67,6 +79,14 @@ fn facts(subject: &Subject<'_>) -> Facts {
     let keys = ["key", "other"].map(|it| (it.to_owned(), KeyFact { empty: false }));
     let here = SecretFact { keys: keys.into() };
     facts.secrets.insert("here".into(), Fact::Known(Arc::new(here)));
+    for (name, key, text) in [
+        ("here", "DB_PASSWORD", "hunter2".to_owned()),
+        ("large", "NOTE", "x".repeat(300 * 1024)),
+    ] {
+        let data = [(key.to_owned(), text)].into();
+        let map = Fact::Known(Arc::new(ConfigMapFact { data }));
+        facts.config_maps.insert(name.into(), map);
+    }
     facts
 }
 
@@ -174,6 +194,37 @@ const ADD_MORE: &str = "securityContext: {capabilities: {add: [NET_RAW, SYS_ADMI
     api("args: [--password=x7Kq2mZp]"),
     api("args: [--password=y8Lr3nAq]")
 )]
+#[case::what_is_too_long_to_be_judged_after_another_literal(
+    SECRETS,
+    api("args: ['--password=hunter2']"),
+    api(&format!("env: [{{name: A, value: {}}}], args: ['$(A)$(A)']", "x".repeat(100 * 1024)))
+)]
+#[case::what_is_too_long_to_be_judged_after_a_wildcard(
+    CORS,
+    api("env: [{name: CORS_ORIGINS, value: '*'}]"),
+    api(&format!(
+        "env: [{{name: A, value: {}}}, {{name: CORS_ORIGINS, value: $(A)$(A)}}]",
+        "x".repeat(100 * 1024)
+    ))
+)]
+#[case::what_is_too_long_to_be_judged_after_an_origin(
+    CORS_EXPLICIT,
+    api("env: [{name: CORS_ORIGINS, value: 'https://b.example.com'}]"),
+    api(&format!(
+        "env: [{{name: A, value: {}}}, {{name: CORS_ORIGINS, value: $(A)$(A)}}]",
+        "x".repeat(100 * 1024)
+    ))
+)]
+#[case::sources_that_are_not_read_after_one_with_a_literal(
+    SECRETS,
+    api("envFrom: [{configMapRef: {name: here}}]"),
+    api(&format!("envFrom: [{{configMapRef: {{name: here}}}}, {}]", large(40)))
+)]
+#[case::no_origin_instead_of_a_wrong_one(
+    CORS_ENV,
+    api("env: [{name: CORS_ORIGINS, value: 'app.example.com'}]"),
+    api("env: [{name: CORS_ORIGINS, value: ''}]")
+)]
 fn what_is_worse_than_before_is_denied(
     #[case] policy: &str,
     #[case] old: String,
@@ -263,6 +314,22 @@ fn what_is_worse_than_before_is_denied(
     SECRETS,
     api("args: [--password=x7Kq2mZp]"),
     api("args: [--verbose, --password=x7Kq2mZp]")
+)]
+#[case::the_same_too_long_value(
+    CORS,
+    api(&format!(
+        "env: [{{name: A, value: {}}}, {{name: CORS_ORIGINS, value: $(A)$(A)}}]",
+        "x".repeat(100 * 1024)
+    )),
+    api(&format!(
+        "image: b, env: [{{name: A, value: {}}}, {{name: CORS_ORIGINS, value: $(A)$(A)}}]",
+        "x".repeat(100 * 1024)
+    ))
+)]
+#[case::the_same_sources_that_are_not_read(
+    SECRETS,
+    api(&format!("envFrom: [{{configMapRef: {{name: here}}}}, {}]", large(40))),
+    api(&format!("image: b, envFrom: [{{configMapRef: {{name: here}}}}, {}]", large(40)))
 )]
 fn what_is_no_worse_than_before_warns(
     #[case] policy: &str,

@@ -76,17 +76,19 @@ fn check_gap(
             (
                 format!("{name} from Secret {secret}, which is not read"),
                 "origins are no secret: set them as value, or from a ConfigMap",
-                Some(format!("{name} {secret}")),
+                format!("{name} {secret}"),
             )
         }
         Value::Hidden => (
             "known only where the pod runs".to_owned(),
             "write the origins themselves: set them as value, or from a ConfigMap",
-            Some(name.to_owned()),
+            name.to_owned(),
         ),
-        Value::TooLong if !is_left_to_wildcard(context) => {
-            (origins::TOO_LONG.to_owned(), origins::FIX_TOO_LONG, None)
-        }
+        Value::TooLong if !is_left_to_wildcard(context) => (
+            origins::TOO_LONG.to_owned(),
+            origins::FIX_TOO_LONG,
+            origins::TOO_LONG.to_owned(),
+        ),
         Value::Unknown { fact, cause } if !is_left_to_wildcard(context) => {
             findings.unknown(setting.path.clone(), fact.clone(), &**cause);
             return findings.unknown_beside(&setting.rests_on);
@@ -95,9 +97,7 @@ fn check_gap(
     };
     let observed = Observed::Shown(observed.trim_start().to_owned());
     findings.violation(setting.path.clone(), observed, origins::required(allowed), fix);
-    if let Some(about) = about {
-        findings.about(about);
-    }
+    findings.about(about);
     findings.rests_on_all(&setting.rests_on);
 }
 
@@ -211,6 +211,8 @@ fn check_set(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
         required,
         format!("set {name} to the list of origins"),
     );
+    // No origin at all is another violation than the wrong ones that stood there.
+    findings.about("");
     rests_on.iter().for_each(|it| findings.rests_on_all(it));
 }
 

@@ -65,6 +65,7 @@ fn report_too_long(setting: &Setting<'_>, allowed: Option<&[String]>, findings: 
         origins::required(allowed),
         origins::FIX_TOO_LONG,
     );
+    findings.about(origins::TOO_LONG);
     findings.rests_on_all(&setting.rests_on);
 }
 

@@ -188,10 +188,12 @@ fn check_sources(
         }
     }
     if let Some(index) = environment.unread_source() {
-        let observed = Observed::Shown("more than is read".to_owned());
+        let seen = "more than is read";
+        let observed = Observed::Shown(seen.to_owned());
         let required = "no more variables than a process can start with";
         let fix = "take only the keys that the application reads, by configMapKeyRef and secretKeyRef";
         findings.violation(path(index), observed, required, fix);
+        findings.about(seen);
     }
 }
 
