@@ -194,6 +194,16 @@ const ADD_MORE: &str = "securityContext: {capabilities: {add: [NET_RAW, SYS_ADMI
     api("args: [--password=x7Kq2mZp]"),
     api("args: [--password=y8Lr3nAq]")
 )]
+#[case::a_literal_that_a_command_line_refers_to_changes(
+    SECRETS,
+    api("env: [{name: A, value: hunter2}], args: ['--password=$(A)']"),
+    api("env: [{name: A, value: hunter3}], args: ['--password=$(A)']")
+)]
+#[case::a_literal_that_the_word_after_a_flag_refers_to_changes(
+    SECRETS,
+    api("env: [{name: A, value: hunter2}], args: [--password, $(A)]"),
+    api("env: [{name: A, value: hunter3}], args: [--password, $(A)]")
+)]
 #[case::what_is_too_long_to_be_judged_after_another_literal(
     SECRETS,
     api("args: ['--password=hunter2']"),
@@ -330,6 +340,11 @@ fn what_is_worse_than_before_is_denied(
     SECRETS,
     api(&format!("envFrom: [{{configMapRef: {{name: here}}}}, {}]", large(40))),
     api(&format!("image: b, envFrom: [{{configMapRef: {{name: here}}}}, {}]", large(40)))
+)]
+#[case::a_renamed_variable_in_a_command_line(
+    SECRETS,
+    api("env: [{name: A, value: hunter2}], args: ['--password=$(A)']"),
+    api("env: [{name: B, value: hunter2}], args: ['--password=$(B)']")
 )]
 fn what_is_no_worse_than_before_warns(
     #[case] policy: &str,

@@ -6,6 +6,7 @@ use super::credentials::{self, anywhere};
 use super::names::{self, Strength};
 use crate::environment::{Environment, RestsOn, Value};
 use crate::object::Container;
+use crate::verdict::Observed;
 use crate::words::words;
 
 /// One element of a command line that holds a credential.
@@ -15,10 +16,8 @@ pub(super) struct Leak<'c> {
     pub field: &'static str,
     /// Index in that list.
     pub index: usize,
-    /// What it holds.
-    pub what: &'static str,
-    /// The whole element, as it is written.
-    pub element: &'c str,
+    /// What it holds. Told by the whole element, expanded: the literal may stand in a variable that it refers to.
+    pub observed: Observed,
     /// What decides what it expands to, beside the object.
     pub rests_on: RestsOn<'c>,
 }
@@ -39,11 +38,12 @@ pub(super) fn leaks<'c>(
             let element = element.as_str();
             let (value, rests_on) = environment.argument(Cow::Borrowed(element));
             if let Some(what) = leak(&value, &mut flag) {
+                // What is too long to be expanded is told as it is written.
+                let observed = Observed::withheld(what, value.known_text().unwrap_or(element));
                 leaks.push(Leak {
                     field,
                     index,
-                    what,
-                    element,
+                    observed,
                     rests_on,
                 });
             }

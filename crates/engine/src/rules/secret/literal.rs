@@ -210,7 +210,7 @@ fn check_command_line<'e>(
             .field(leak.field)
             .item(leak.index, None);
         let fix = "rotate it, set a variable by secretKeyRef, and write $(NAME) in its place";
-        findings.violation(path, Observed::withheld(leak.what, leak.element), REQUIRED, fix);
+        findings.violation(path, leak.observed, REQUIRED, fix);
         findings.rests_on_all(&leak.rests_on);
     }
 }
