@@ -110,7 +110,7 @@ impl<'e> Copy<'_, 'e> {
         if self.text.len() + part.len() > MAX_VALUE {
             return None;
         }
-        self.budget.copy(part.len())?;
+        self.budget.read(part.len())?;
         self.text.push_str(part);
         Some(())
     }

@@ -160,11 +160,14 @@ impl<'e, 'a, 'b> Environment<'e, 'a, 'b> {
     }
 
     /// The value of `env[index]`, which is `variable`, and what decides it; `None` where it sets nothing, as its reference
-    /// is absent.
+    /// is absent. A text that it only refers to is paid for: many entries may refer to one long text.
     pub(crate) fn entry(&self, index: usize, variable: &'e EnvVar<'a>) -> Option<(Value<'e>, RestsOn<'e>)> {
         match self.unexpanded(variable)? {
             Value::Text(text) if is_literal(variable) && text.contains('$') => {
                 self.definitions().entries.get(index).cloned().flatten()
+            }
+            Value::Text(text) if !is_literal(variable) && self.budget.read(text.len()).is_none() => {
+                Some((Value::TooLong, self.source_of(variable).into_iter().collect()))
             }
             value => Some((value, self.source_of(variable).into_iter().collect())),
         }

@@ -29,7 +29,7 @@ pub(crate) enum Value<'e> {
     Secret(&'e str),
     /// It is known only where the pod runs, such as the pod's address.
     Hidden,
-    /// It expands to more than a process can start with, or than is read for one object.
+    /// It expands to more than a process can start with, or it is more than is read for one object.
     TooLong,
     /// Some of it is known.
     Partial {
@@ -153,14 +153,14 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Takes what copying so many bytes costs; `None` where that is too much.
-    pub(super) fn copy(&self, bytes: usize) -> Option<()> {
+    /// Takes what reading or copying so many bytes costs; `None` where that is too much.
+    pub(super) fn read(&self, bytes: usize) -> Option<()> {
         self.0.set(self.0.get().checked_sub(bytes)?);
         Some(())
     }
 
     /// Takes what looking at so many bytes costs; `None` where that is too much.
     pub(super) fn look(&self, bytes: usize) -> Option<()> {
-        self.copy(bytes.saturating_add(COST_OF_A_LOOK))
+        self.read(bytes.saturating_add(COST_OF_A_LOOK))
     }
 }

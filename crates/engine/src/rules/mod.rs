@@ -32,6 +32,10 @@ const MAX_REMEDY_CHARS: usize = 2000;
 /// Room for what another server answered.
 const MAX_CAUSE_CHARS: usize = 500;
 
+/// More offenders of one violation than this are not told apart: one text may hold tens of thousands, and many variables
+/// may refer to it.
+const MAX_OFFENDERS: usize = 32;
+
 /// One rule: what it is called, when it runs, what it costs to break it, and its check.
 #[derive(Debug)]
 pub struct Rule {
@@ -226,6 +230,26 @@ impl<'c> Findings<'c> {
     pub fn about(&mut self, what: impl Into<String>) {
         if let Some(violation) = self.violations.last_mut() {
             violation.about.insert(what.into());
+        }
+    }
+
+    /// As [`Findings::about`], for each of `offenders`. Where there are too many, `whole` stands for the others: it tells
+    /// the text that holds them all.
+    pub(crate) fn about_each(
+        &mut self,
+        offenders: impl Iterator<Item = String>,
+        whole: impl FnOnce() -> String,
+    ) {
+        let Some(violation) = self.violations.last_mut() else {
+            return;
+        };
+        for offender in offenders {
+            if violation.about.len() < MAX_OFFENDERS {
+                violation.about.insert(offender);
+            } else if !violation.about.contains(&offender) {
+                violation.about.insert(whole());
+                return;
+            }
         }
     }
 

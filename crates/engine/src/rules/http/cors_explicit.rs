@@ -5,6 +5,8 @@
 //! milder in this policy.
 //! Source: S0-45, S2-33, S2-43, S2-44, S2-57, S4-23.
 
+use std::collections::HashSet;
+
 use portcullis_api::{Role, RuleId};
 
 use super::cors_wildcard::{allowed, is_wildcard};
@@ -118,9 +120,7 @@ fn check_text(setting: &Setting<'_>, text: &str, allowed: Option<&[String]>, fin
     };
     let observed = setting.shown_entries(&offending);
     findings.violation(setting.path.clone(), observed, required, fix);
-    for entry in &offending {
-        findings.about(setting.about(entry));
-    }
+    setting.name_offenders(offending.iter().map(String::as_str), text, findings);
     findings.rests_on_all(&setting.rests_on);
 }
 
@@ -131,7 +131,7 @@ fn is_left_to_wildcard(context: &Context<'_, '_>) -> bool {
 
 /// The known parts of a value that are no full origins out of the list.
 fn offending(form: Form, text: &str, allowed: Option<&[String]>) -> Vec<String> {
-    let normal: Option<Vec<String>> =
+    let normal: Option<HashSet<String>> =
         allowed.map(|it| it.iter().filter_map(|it| origins::normal(it)).collect());
     let is_fine = |origin: Option<String>| match (&normal, origin) {
         (Some(normal), Some(origin)) => normal.contains(&origin),

@@ -102,12 +102,10 @@ fn report(setting: &Setting<'_>, text: &str, allowed: Option<&[String]>, finding
     );
     match setting.form {
         Form::Origins | Form::IngressOrigins => {
-            for entry in origins::entries(text)
-                .iter()
-                .filter(|it| origins::is_wildcard(it))
-            {
-                findings.about(setting.about(entry));
-            }
+            let entries = origins::entries(text);
+            let wildcards = entries.iter().map(|it| &**it);
+            let wildcards = wildcards.filter(|it| origins::is_wildcard(it));
+            setting.name_offenders(wildcards, text, findings);
         }
         Form::Patterns | Form::UntriedPatterns | Form::AllowAll => findings.about(setting.about(text)),
     }

@@ -17,7 +17,7 @@ const MAX_LISTED: usize = 3;
 pub(super) const TOO_LONG: &str = "more than is expanded";
 
 /// How to mend that.
-pub(super) const FIX_TOO_LONG: &str = "write the origins themselves, without references to long variables, and take fewer and smaller objects by envFrom";
+pub(super) const FIX_TOO_LONG: &str = "write the origins themselves, without references to long texts, and take fewer and smaller objects by envFrom";
 
 /// The entries of a list in whatever encoding.
 pub(super) fn entries(text: &str) -> Vec<Cow<'_, str>> {

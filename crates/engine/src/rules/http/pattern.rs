@@ -69,7 +69,9 @@ pub(super) fn patterns(text: &str) -> Vec<Cow<'_, str>> {
     }
     let parts = text.split(',').map(str::trim).filter(|it| !it.is_empty());
     let parts: Vec<_> = parts.map(Cow::Borrowed).collect();
-    if parts.len() > 1 && parts.iter().all(|it| compile(it).is_some()) {
+    // Neither the parts nor the whole are tried then: compiling tens of thousands of them would take seconds.
+    let is_too_much = parts.len() > MAX_PATTERNS && text.len() > MAX_PATTERN;
+    if parts.len() > 1 && !is_too_much && parts.iter().all(|it| compile(it).is_some()) {
         return parts;
     }
     vec![Cow::Borrowed(text)]

@@ -7,8 +7,8 @@ use super::origins;
 use crate::environment::{Budget, Environment, Place, RestsOn, Value, Variable};
 use crate::facts::FactKey;
 use crate::path::FieldPath;
-use crate::rules::Context;
 use crate::rules::secret::{credentials, names as credential_names};
+use crate::rules::{Context, Findings};
 use crate::subject::{ContainerRef, Kind};
 use crate::verdict::Observed;
 use crate::words::{Word, command_line};
@@ -25,6 +25,9 @@ const NGINX_CREDENTIALS: &str = "nginx.ingress.kubernetes.io/cors-allow-credenti
 /// More settings with regular expressions than this are not tried: each costs up to a millisecond, and it is the
 /// object's author who writes them.
 const MAX_PATTERNS: usize = 32;
+
+/// Longest origin that is kept as it is, in bytes: names of hosts have at most 253.
+const MAX_ORIGIN: usize = 300;
 
 /// One place that sets allowed origins.
 #[derive(Debug)]
@@ -71,13 +74,28 @@ impl Setting<'_> {
         }
     }
 
-    /// What tells `entry`, one origin of the value, from others. A digest where the value may not be shown.
+    /// What tells `entry`, one origin of the value, from others. A digest where the value may not be shown or is long.
     pub(super) fn about(&self, entry: &str) -> String {
-        let name = self.label.as_deref().unwrap_or_default();
-        if !self.is_credential && self.written.is_none() && credentials::anywhere(entry).is_none() {
-            return format!("{name}{entry}");
+        let is_shown = entry.len() <= MAX_ORIGIN && !self.is_credential && self.written.is_none();
+        if is_shown && credentials::anywhere(entry).is_none() {
+            return format!("{}{entry}", self.label.as_deref().unwrap_or_default());
         }
-        match Observed::withheld("", entry) {
+        self.digest(entry)
+    }
+
+    /// Says of the violation recorded last what offends: each of `entries`, origins of the value `text`.
+    pub(super) fn name_offenders<'t>(
+        &self,
+        entries: impl Iterator<Item = &'t str>,
+        text: &str,
+        findings: &mut Findings<'_>,
+    ) {
+        findings.about_each(entries.map(|it| self.about(it)), || self.digest(text));
+    }
+
+    fn digest(&self, text: &str) -> String {
+        let name = self.label.as_deref().unwrap_or_default();
+        match Observed::withheld("", text) {
             Observed::Withheld { digest, .. } => format!("{name}{digest:x}"),
             Observed::Unset(_) | Observed::Shown(_) => name.to_owned(),
         }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::credentials::{self, anywhere};
+use super::literal::TOO_LONG;
 use super::names::{self, Strength};
 use crate::environment::{Environment, RestsOn, Value};
 use crate::object::Container;
@@ -56,7 +57,7 @@ pub(super) fn leaks<'c>(
 fn leak(value: &Value<'_>, flag: &mut Option<Awaited>) -> Option<&'static str> {
     let Some(text) = value.known_text() else {
         *flag = None;
-        return Some("more than is expanded");
+        return Some(TOO_LONG);
     };
     let mut found = anywhere(text);
     for word in words(text) {

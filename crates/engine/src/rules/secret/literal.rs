@@ -14,7 +14,7 @@ use portcullis_api::RuleId;
 
 use super::{commands, credentials, entries};
 use crate::environment::{Budget, Environment, RestsOn, Value, Variable};
-use crate::facts::{Fact, FactKey};
+use crate::facts::FactKey;
 use crate::object::{EnvVar, Metadata};
 use crate::path::FieldPath;
 use crate::rules::{Context, Findings, Rule, Section, Severities};
@@ -36,6 +36,9 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 const REQUIRED: &str = "a reference to a Secret";
 
+/// What is seen where a value is too long to be judged.
+pub(super) const TOO_LONG: &str = "more than is expanded";
+
 fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     let mut unknown = BTreeSet::new();
     let budget = Budget::default();
@@ -43,7 +46,15 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
         let environment = context.variables_of(&it, &budget);
         for (index, variable) in it.container.env.iter().enumerate() {
             check_variable(context, &it, index, variable, &environment, findings);
-            check_config_map_key(context, &it, index, variable, &mut unknown, findings);
+            check_config_map_key(
+                context,
+                &it,
+                index,
+                variable,
+                &environment,
+                &mut unknown,
+                findings,
+            );
         }
         check_sources(context, &it, &environment, &mut unknown, findings);
         check_command_line(context, &it, &environment, findings);
@@ -99,7 +110,7 @@ fn literal<'e, 'a>(
     let text = match value {
         Value::Text(text) => text,
         Value::Partial { text, .. } => Cow::Owned(text),
-        Value::TooLong => return Some(("more than is expanded", Cow::Borrowed(written), rests_on)),
+        Value::TooLong => return Some((TOO_LONG, Cow::Borrowed(written), rests_on)),
         Value::Secret(_) | Value::Hidden | Value::Unknown { .. } => return None,
     };
     let name = variable.name.as_str();
@@ -126,33 +137,39 @@ pub(super) fn declared<'s>(context: &Context<'s, '_>) -> HashSet<Cow<'s, str>> {
     found
 }
 
-fn check_config_map_key(
+fn check_config_map_key<'e, 'a>(
     context: &Context<'_, '_>,
     it: &ContainerRef<'_, '_>,
     index: usize,
-    variable: &EnvVar<'_>,
+    variable: &'e EnvVar<'a>,
+    environment: &Environment<'e, 'a, '_>,
     unknown: &mut BTreeSet<FactKey>,
     findings: &mut Findings<'_>,
 ) {
-    let path = || context.subject.env_path(it, index, variable);
-    let name = variable.name.as_str();
     let source = variable.value_from.as_ref();
-    let Some(reference) = source.and_then(|it| it.config_map_key_ref.as_ref()) else {
+    if source.is_none_or(|it| it.config_map_key_ref.is_none()) {
+        return;
+    }
+    let name = variable.name.as_str();
+    let path = || {
+        let path = context.subject.env_path(it, index, variable);
+        path.fields(&["valueFrom", "configMapKeyRef"])
+    };
+    let Some((value, rests_on)) = environment.entry(index, variable) else {
         return;
     };
-    let path = || path().fields(&["valueFrom", "configMapKeyRef"]);
-    let fact = || FactKey::ConfigMap(reference.name.to_string());
-    match context.facts.config_map(&reference.name) {
-        Fact::Known(map) => {
-            let text = map.data.get(reference.key.as_str()).map_or("", String::as_str);
-            if let Some(what) = credentials::named(name, text, declares(context, name)) {
-                let fix = fix_variable(context, name, "configMapKeyRef");
-                findings.violation(path(), Observed::withheld(what, text), REQUIRED, fix);
-                findings.rests_on(fact());
-            }
+    let (what, text) = match &value {
+        Value::Text(text) => (credentials::named(name, text, declares(context, name)), &**text),
+        Value::TooLong => (Some(TOO_LONG), ""),
+        Value::Unknown { fact, cause } if unknown.insert(fact.clone()) => {
+            return findings.unknown(path(), fact.clone(), &**cause);
         }
-        Fact::Unknown(cause) if unknown.insert(fact()) => findings.unknown(path(), fact(), &*cause),
-        Fact::Unknown(_) | Fact::Absent => {}
+        _ => return,
+    };
+    if let Some(what) = what {
+        let fix = fix_variable(context, name, "configMapKeyRef");
+        findings.violation(path(), Observed::withheld(what, text), REQUIRED, fix);
+        findings.rests_on_all(&rests_on);
     }
 }
 
