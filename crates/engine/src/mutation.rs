@@ -330,6 +330,7 @@ fn variable<'a>(entry: &CompiledEntry) -> EnvVar<'a> {
             secret_key_ref: Some(reference),
             config_map_key_ref: None,
             field_ref: None,
+            file_key_ref: None,
         }),
     }
 }

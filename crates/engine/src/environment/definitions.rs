@@ -48,7 +48,14 @@ impl<'e> Environment<'e, '_, '_> {
             }
         }
         for (index, variable) in self.container.env.iter().enumerate() {
+            let name = variable.name.as_str();
+            let is_defined = all.by_name.get(name).is_some_and(|it| it.value.is_some());
             let value = match self.unexpanded(variable) {
+                // It hides nothing: as a reference it says more than as a name that nothing defines.
+                None if !is_defined => self.stated(variable),
+                value => value,
+            };
+            let value = match value {
                 Some(Value::Text(text)) if is_literal(variable) => {
                     Some(expand(text, self.budget, |name, rests_on| {
                         self.resolve(&all, name, rests_on)
@@ -56,7 +63,7 @@ impl<'e> Environment<'e, '_, '_> {
                 }
                 value => value.map(|it| (it, self.source_of(variable).into_iter().collect())),
             };
-            let name = Cow::Borrowed(variable.name.as_str());
+            let name = Cow::Borrowed(name);
             if value.is_some() {
                 all.by_name.insert(
                     name,

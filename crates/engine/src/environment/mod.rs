@@ -7,6 +7,7 @@
 
 mod definitions;
 mod expansion;
+mod optional;
 mod sources;
 mod value;
 
@@ -55,6 +56,8 @@ pub(crate) struct Environment<'e, 'a, 'b> {
     budget: &'b Budget,
     sources: OnceCell<Sources<'e>>,
     definitions: OnceCell<Definitions<'e>>,
+    /// Whether it is judged as if what may be absent were: see [`Environment::without_optional`].
+    is_optional_absent: bool,
 }
 
 impl<'e, 'a, 'b> Environment<'e, 'a, 'b> {
@@ -73,11 +76,13 @@ impl<'e, 'a, 'b> Environment<'e, 'a, 'b> {
             budget,
             sources: OnceCell::new(),
             definitions: OnceCell::new(),
+            is_optional_absent: false,
         }
     }
 
     /// The variables that take effect and whose name `is_wanted`. Those that a source of unknown content may set, or one
-    /// that is not read, are not among them: see [`Environment::unknown_sources`] and [`Environment::unread_source`].
+    /// that is not read, are not among them: see [`Environment::unknown_sources`] and [`Environment::unread_source`]. Nor
+    /// are those that only take effect where an optional reference is absent: see [`Environment::without_optional`].
     pub(crate) fn variables(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<Variable<'e>> {
         let mut seen = BTreeSet::new();
         let mut variables = Vec::new();
@@ -174,6 +179,14 @@ impl<'e, 'a, 'b> Environment<'e, 'a, 'b> {
     }
 
     fn unexpanded(&self, variable: &'e EnvVar<'a>) -> Option<Value<'e>> {
+        if self.is_optional_absent && self.may_be_absent(variable) {
+            return None;
+        }
+        self.stated(variable)
+    }
+
+    /// As [`Environment::unexpanded`], where what may be absent is there.
+    fn stated(&self, variable: &'e EnvVar<'a>) -> Option<Value<'e>> {
         if is_literal(variable) || variable.value_from.is_none() {
             let text = variable.value.as_ref().map_or("", |it| it.as_str());
             return Some(Value::Text(Cow::Borrowed(text)));

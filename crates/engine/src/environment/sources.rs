@@ -10,7 +10,7 @@ use crate::facts::{Fact, Facts, KeyFact};
 use crate::object::EnvFrom;
 
 /// The entries of `envFrom` that take effect.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Sources<'e> {
     /// Those whose content is known, the last first, as it decides. A source that a later one repeats is left out: under
     /// the same prefix it sets the same variables.

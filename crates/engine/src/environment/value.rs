@@ -21,7 +21,7 @@ pub(super) const MAX_WORK: usize = 8 * 1024 * 1024;
 const COST_OF_A_LOOK: usize = 16;
 
 /// What is known of a variable's value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Value<'e> {
     /// This text.
     Text(Cow<'e, str>),

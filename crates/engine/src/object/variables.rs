@@ -33,6 +33,18 @@ pub struct EnvSource<'a> {
     /// One field of the pod.
     #[serde(deserialize_with = "lenient")]
     pub field_ref: Option<FieldReference<'a>>,
+    /// One key of a file.
+    #[serde(deserialize_with = "lenient")]
+    pub file_key_ref: Option<FileKeyReference>,
+}
+
+/// One key of a file in a volume: it is known only where the pod runs.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct FileKeyReference {
+    /// Whether it may be absent.
+    #[serde(deserialize_with = "lenient")]
+    pub optional: bool,
 }
 
 /// One field of the pod.

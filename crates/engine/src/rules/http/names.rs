@@ -1,7 +1,7 @@
 //! Which variables and flags hold CORS origins, and in which form.
 
 /// What a setting's value says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Form {
     /// A list of origins.
     Origins,

@@ -1,6 +1,7 @@
 //! Where a subject says which origins it allows: variables, flags, annotations of an Ingress.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::names::{self, Form};
 use super::origins;
@@ -49,7 +50,12 @@ pub(super) struct Setting<'s> {
     pub rests_on: RestsOn<'s>,
 }
 
-impl Setting<'_> {
+impl<'s> Setting<'s> {
+    /// What makes it the same setting where another reference is absent.
+    fn identity(&self) -> (&FieldPath, Form, Option<&str>, &Value<'s>) {
+        (&self.path, self.form, self.label.as_deref(), &self.value)
+    }
+
     /// `text`, the value, as it may be shown.
     pub(super) fn shown(&self, text: &str) -> Observed {
         self.as_is(self.written.as_deref().unwrap_or(text))
@@ -103,20 +109,38 @@ impl Setting<'_> {
 }
 
 /// All settings of the subject, worker or not: a variable is one contract, whoever reads it. What cannot be known is
-/// among them as [`Value::Unknown`].
+/// among them as [`Value::Unknown`], and what takes effect where an optional reference is absent stands beside that.
 pub(super) fn settings<'s>(context: &Context<'s, '_>) -> Vec<Setting<'s>> {
     let mut settings = Vec::new();
     let budget = Budget::default();
     for it in context.subject.containers() {
         let environment = context.variables_of(&it, &budget);
-        of_variables(context, &it, &environment, &mut settings);
-        of_command_line(context, &it, &environment, &mut settings);
+        let mut own = Vec::new();
+        of_container(context, &it, &environment, &mut own);
+        if let Some(environment) = environment.without_optional() {
+            let mut others = Vec::new();
+            of_container(context, &it, &environment, &mut others);
+            let known: HashSet<_> = own.iter().map(Setting::identity).collect();
+            others.retain(|it| !known.contains(&it.identity()));
+            own.append(&mut others);
+        }
+        settings.append(&mut own);
     }
     let patterns = settings.iter_mut().filter(|it| it.form == Form::Patterns);
     for excess in patterns.skip(MAX_PATTERNS) {
         excess.form = Form::UntriedPatterns;
     }
     settings
+}
+
+fn of_container<'s>(
+    context: &Context<'s, '_>,
+    it: &ContainerRef<'s, '_>,
+    environment: &Environment<'s, '_, '_>,
+    settings: &mut Vec<Setting<'s>>,
+) {
+    of_variables(context, it, environment, settings);
+    of_command_line(context, it, environment, settings);
 }
 
 fn declared<'s>(context: &Context<'s, '_>) -> Option<&'s str> {

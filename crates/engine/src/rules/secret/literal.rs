@@ -58,6 +58,13 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
         }
         check_sources(context, &it, &environment, &mut unknown, findings);
         check_command_line(context, &it, &environment, findings);
+        if let Some(environment) = environment.without_optional() {
+            let entries = it.container.env.iter().enumerate();
+            for (index, variable) in entries.filter(|(_, it)| it.value.is_some()) {
+                check_variable(context, &it, index, variable, &environment, findings);
+            }
+            check_command_line(context, &it, &environment, findings);
+        }
     }
     let root = FieldPath::root();
     check_annotations(&context.subject.object().metadata, root, findings);
