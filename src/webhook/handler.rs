@@ -42,7 +42,40 @@ impl Webhook {
     }
 }
 
-/// Answers the AdmissionReview in `body`.
+/// Why a review is answered by its head alone.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum Unread {
+    /// It has more bytes than this.
+    #[error("the body must have at most {0} bytes")]
+    TooLarge(usize),
+    /// Others take the memory that there is for bodies.
+    #[error("too many requests are being answered: try again")]
+    NoRoom,
+    /// It did not arrive in time.
+    #[error("the body did not arrive in time")]
+    Slow,
+}
+
+impl Unread {
+    /// The status of an HTTP answer, where not even the head is known.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+
+    fn answer(self, what: &str) -> Answer {
+        match self {
+            Self::TooLarge(limit) => Answer::too_large(what, limit),
+            Self::NoRoom => Answer::failed(what, "too many requests are being answered"),
+            Self::Slow => Answer::failed(what, "its review did not arrive in time"),
+        }
+    }
+}
+
+/// Answers the AdmissionReview in `body`, which began to arrive at `started`.
 ///
 /// # Errors
 /// The status and the text of an HTTP answer, when the body asks nothing that could be answered.
@@ -50,15 +83,15 @@ pub async fn answer(
     context: &Context,
     webhook: Webhook,
     body: &[u8],
+    started: Instant,
 ) -> Result<Vec<u8>, (StatusCode, String)> {
-    let started = Instant::now();
     let (uid, what, answer) = match webhook {
         Webhook::Policies => {
             let request: Request<'_, SecurityPolicy> = parse(body).map_err(bad_request)?;
             let what = format!("SecurityPolicy {}/{}", request.namespace(), request.name());
             let uid = request.uid().to_owned();
             let review = async { own_kinds::review(context, &request) };
-            let answer = guarded(context, &what, review).await;
+            let answer = guarded(context, &what, started, review).await;
             (uid, what, answer)
         }
         Webhook::Validate | Webhook::Mutate => {
@@ -69,10 +102,10 @@ pub async fn answer(
                 if webhook == Webhook::Mutate {
                     return mutate::mutate(context, request);
                 }
-                let limit = LOOK_UPS.min(time_limit(context) * 3 / 4);
-                review::validate(context, request, body, tokio::time::Instant::now() + limit).await
+                let deadline = (Instant::now() + LOOK_UPS).min(started + time_limit(context) * 3 / 4);
+                review::validate(context, request, body, deadline.into()).await
             };
-            let answer = guarded(context, &what, review).await;
+            let answer = guarded(context, &what, started, review).await;
             (
                 uid,
                 what,
@@ -84,23 +117,23 @@ pub async fn answer(
     write(answer, &uid)
 }
 
-/// Answers a review that has more bytes than `limit` and begins with `bytes`. An answer that is none, such as a status of
-/// HTTP, would admit the object unjudged wherever the entry's `failurePolicy` is Ignore, and it is the object's author who
-/// chooses its size: 1.4 MiB of `<` are stored and are 8.4 MiB in a review, which escapes them.
+/// Answers a review that was not read, for the reason `why`, and begins with `bytes`. An answer that is none, such as a
+/// status of HTTP, would admit the object unjudged wherever the entry's `failurePolicy` is Ignore, and it is the object's
+/// author who chooses its size, and how many others are sent beside it: 1.4 MiB of `<` are stored and are 8.4 MiB in a
+/// review, which escapes them.
 ///
 /// # Errors
 /// The status and the text of an HTTP answer, when the bytes do not say which question to answer.
-pub fn answer_too_large(
+pub fn answer_unread(
     context: &Context,
     webhook: Webhook,
     bytes: &[u8],
-    limit: usize,
+    why: Unread,
+    started: Instant,
 ) -> Result<Vec<u8>, (StatusCode, String)> {
-    let started = Instant::now();
     let head = Head::read(bytes);
     let Some(uid) = &head.uid else {
-        let text = format!("the body must have at most {limit} bytes");
-        return Err((StatusCode::PAYLOAD_TOO_LARGE, text));
+        return Err((why.status(), why.to_string()));
     };
     let changes = !matches!(head.operation, Some(Operation::Delete | Operation::Connect));
     // Of a namespace that nobody knows, anything could be refused.
@@ -109,8 +142,8 @@ pub fn answer_too_large(
     let what = head.what();
     let answer = match (changes, head.namespace.as_ref().is_none_or(refuses)) {
         (false, _) => Answer::allowed(),
-        (true, true) => Answer::too_large(&what, limit),
-        (true, false) => Answer::too_large(&what, limit).tolerated(),
+        (true, true) => why.answer(&what),
+        (true, false) => why.answer(&what).tolerated(),
     };
     record(context, webhook, &what, &answer, started.elapsed());
     write(answer, uid)
@@ -132,14 +165,19 @@ fn bad_request(error: BadRequest) -> (StatusCode, String) {
 }
 
 /// A little less than the API server waits: it is to get our text and not its own.
-fn time_limit(context: &Context) -> Duration {
+pub fn time_limit(context: &Context) -> Duration {
     let waits = Duration::from_secs(context.args.webhook_timeout_seconds.into());
     waits - waits.min(Duration::from_secs(2)) / 5
 }
 
-/// A panic or an expired time limit ends this one request, as an error of ours.
-async fn guarded(context: &Context, what: &str, review: impl Future<Output = Answer>) -> Answer {
-    let limit = time_limit(context);
+/// A panic or an expired time limit, counted from `started`, ends this one request, as an error of ours.
+async fn guarded(
+    context: &Context,
+    what: &str,
+    started: Instant,
+    review: impl Future<Output = Answer>,
+) -> Answer {
+    let limit = time_limit(context).saturating_sub(started.elapsed());
     guard(what, limit, review).await
 }
 

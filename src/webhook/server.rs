@@ -2,7 +2,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::Router;
@@ -18,13 +18,16 @@ use hyper_util::rt::TokioTimer;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tracing::info;
 
-use super::handler::{self, Webhook};
+use super::handler::{self, Unread, Webhook, time_limit};
 use super::tls::{Served, server_config};
 use crate::context::Context;
 use crate::error::describe;
 
-/// Bytes that are kept of a body that is too large: the API server writes fewer before the objects.
+/// Bytes that are kept of a body that is not read: the API server writes fewer before the objects.
 const MAX_HEAD: usize = 64 * 1024;
+
+/// Heads that are held at the same time, beside the bodies. Each is held for as long as the rest of its body is on its way.
+const HEADS: usize = 128;
 
 /// How much and how long a client may send.
 #[derive(Clone, Copy, Debug)]
@@ -35,11 +38,11 @@ pub struct Limits {
     pub handshake: Duration,
     /// Time for the head of a request, counted from the end of the request before.
     pub head: Duration,
-    /// Time for the body of a request.
+    /// Time for the body of a request, as far as the API server waits that long.
     pub body_time: Duration,
     /// Bytes of the bodies of all requests that are held at the same time.
     pub bodies: usize,
-    /// Time that a request waits for room among them.
+    /// Time that a request waits for room among them; at most half of what the API server waits.
     pub wait: Duration,
 }
 
@@ -63,8 +66,10 @@ impl Default for Limits {
 struct App {
     context: Context,
     limits: Limits,
-    /// Bytes that may still be held.
+    /// Bytes of bodies that may still be held.
     room: Arc<Semaphore>,
+    /// Heads that may still be held, where a body finds no room.
+    heads: Arc<Semaphore>,
 }
 
 /// Serves the webhook until `handle` is told to end.
@@ -86,6 +91,7 @@ pub async fn serve(
             context,
             limits,
             room: Arc::new(Semaphore::new(limits.bodies)),
+            heads: Arc::new(Semaphore::new(HEADS)),
         });
     let config = RustlsConfig::from_config(Arc::new(server_config(served)?));
     let acceptor = RustlsAcceptor::new(config).handshake_timeout(limits.handshake);
@@ -135,13 +141,14 @@ async fn answer(app: &App, webhook: Webhook, token: &str, request: Request) -> R
     if !is_api_server(&app.context, token) {
         return unread(StatusCode::NOT_FOUND);
     }
-    let (body, _held) = match read(request, app).await {
+    let started = Instant::now();
+    let (body, _held) = match read(request, app, started).await {
         Ok(read) => read,
         Err(refusal) => return unread(refusal),
     };
     let answer = match body {
-        Received::Whole(bytes) => handler::answer(&app.context, webhook, &bytes).await,
-        Received::TooLarge(head) => handler::answer_too_large(&app.context, webhook, &head, app.limits.body),
+        Received::Whole(bytes) => handler::answer(&app.context, webhook, &bytes, started).await,
+        Received::Head(head, why) => handler::answer_unread(&app.context, webhook, &head, why, started),
     };
     match answer {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
@@ -169,46 +176,65 @@ type Refusal = (StatusCode, String);
 enum Received {
     /// All of it.
     Whole(Vec<u8>),
-    /// Its first bytes, of more than are accepted.
-    TooLarge(Vec<u8>),
+    /// Its first bytes, and why there are no more.
+    Head(Vec<u8>, Unread),
 }
 
-/// The body of a request, if it is JSON at a pace that is accepted, and its room, to be held as long.
-async fn read<'a>(request: Request, app: &'a App) -> Result<(Received, SemaphorePermit<'a>), Refusal> {
+/// The body of a request, if it is JSON, and its room, to be held as long. `started` is when the request came.
+async fn read<'a>(
+    request: Request,
+    app: &'a App,
+    started: Instant,
+) -> Result<(Received, SemaphorePermit<'a>), Refusal> {
     let limits = app.limits;
     check_type(request.headers())?;
     // A body that does not state its size may be of any that is accepted.
-    let stated = content_length(request.headers());
-    let kept = match stated {
-        Some(stated) if stated > limits.body => MAX_HEAD,
-        Some(stated) => stated,
-        None => limits.body,
+    let size = content_length(request.headers()).unwrap_or(limits.body);
+    // Whoever asks us must get an answer before it stops waiting: silence admits the object where Ignore is set.
+    let limit = time_limit(&app.context);
+    let room = match size > limits.body {
+        true => Err(Unread::TooLarge(limits.body)),
+        false => hold(&app.room, size, limits.wait.min(limit / 2))
+            .await
+            .ok_or(Unread::NoRoom),
     };
-    let room = hold(app, kept).await?;
-    let body = collect(request.into_body(), kept, stated.unwrap_or_default());
-    match tokio::time::timeout(limits.body_time, body).await {
-        Ok(Ok(body)) => Ok((body, room)),
-        Ok(Err(error)) => Err((
-            StatusCode::BAD_REQUEST,
-            format!("the body broke off: {}", describe(&error)),
-        )),
-        Err(_) => {
-            let text = format!("the body must arrive within {} s", limits.body_time.as_secs());
-            Err((StatusCode::REQUEST_TIMEOUT, text))
+    let time = limits.body_time.min(limit.saturating_sub(started.elapsed()));
+    let end = tokio::time::Instant::now() + time;
+    let (room, most, unread) = match room {
+        Ok(room) => (room, size, None),
+        Err(why) => {
+            let head = hold(&app.heads, 1, time).await;
+            let head = head.ok_or_else(|| (why.status(), why.to_string()))?;
+            (head, MAX_HEAD, Some(why))
         }
-    }
+    };
+    let mut kept = Vec::with_capacity(size.min(most));
+    let body = collect(request.into_body(), most, &mut kept);
+    let unread = match tokio::time::timeout_at(end, body).await {
+        Ok(Ok(true)) => unread,
+        Ok(Ok(false)) => Some(unread.unwrap_or(Unread::TooLarge(limits.body))),
+        Ok(Err(error)) => {
+            let text = format!("the body broke off: {}", describe(&error));
+            return Err((StatusCode::BAD_REQUEST, text));
+        }
+        Err(_) => Some(unread.unwrap_or(Unread::Slow)),
+    };
+    let body = match unread {
+        None => Received::Whole(kept),
+        Some(why) => {
+            kept.truncate(MAX_HEAD);
+            kept.shrink_to_fit();
+            Received::Head(kept, why)
+        }
+    };
+    Ok((body, room))
 }
 
-/// Room for `bytes`, once there is.
-async fn hold(app: &App, bytes: usize) -> Result<SemaphorePermit<'_>, Refusal> {
-    let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-    match tokio::time::timeout(app.limits.wait, app.room.acquire_many(permits)).await {
-        Ok(Ok(permit)) => Ok(permit),
-        Ok(Err(_)) | Err(_) => {
-            let text = "too many requests are being answered: try again".to_owned();
-            Err((StatusCode::SERVICE_UNAVAILABLE, text))
-        }
-    }
+/// Room for `amount`, once there is; `None` when there is none in `time`.
+async fn hold(room: &Semaphore, amount: usize, time: Duration) -> Option<SemaphorePermit<'_>> {
+    let permits = u32::try_from(amount).unwrap_or(u32::MAX);
+    let permit = tokio::time::timeout(time, room.acquire_many(permits)).await;
+    permit.ok()?.ok()
 }
 
 fn content_length(headers: &HeaderMap) -> Option<usize> {
@@ -216,9 +242,8 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
 }
 
 /// Keeps no more than `limit` bytes, and reads the rest all the same: while the API server is still writing it takes a
-/// closed connection for our outage, whatever was answered.
-async fn collect(body: Body, limit: usize, expected: usize) -> Result<Received, axum::Error> {
-    let mut kept = Vec::with_capacity(expected.min(limit));
+/// closed connection for our outage, whatever was answered. Returns whether all is kept.
+async fn collect(body: Body, limit: usize, kept: &mut Vec<u8>) -> Result<bool, axum::Error> {
     let mut is_whole = true;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
@@ -227,12 +252,7 @@ async fn collect(body: Body, limit: usize, expected: usize) -> Result<Received, 
         is_whole &= chunk.len() <= room;
         kept.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
     }
-    if is_whole {
-        return Ok(Received::Whole(kept));
-    }
-    kept.truncate(MAX_HEAD);
-    kept.shrink_to_fit();
-    Ok(Received::TooLarge(kept))
+    Ok(is_whole)
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {

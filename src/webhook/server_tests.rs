@@ -272,7 +272,18 @@ async fn r21_a_review_of_more_than_8_mib_is_refused_unread_as_a_review(
     let (status, body) =
         client(move |it| it.ask(&post(path, JSON, too_large(namespace, operation).as_bytes()))).await;
     assert_eq!(status, 200, "{body}");
-    let review: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(said(&body, allowed), text);
+    if !allowed {
+        let review: Value = serde_json::from_str(&body).unwrap();
+        let status = &review["response"]["status"];
+        assert_eq!(status["code"], 413);
+        assert_eq!(status["reason"], "RequestEntityTooLarge");
+    }
+}
+
+/// What an answer to the question 42 says, as a refusal or as a warning; it must be `allowed`.
+fn said(body: &str, allowed: bool) -> String {
+    let review: Value = serde_json::from_str(body).unwrap();
     let response = &review["response"];
     assert_eq!(
         (&response["uid"], &response["allowed"]),
@@ -284,11 +295,7 @@ async fn r21_a_review_of_more_than_8_mib_is_refused_unread_as_a_review(
     } else {
         &response["status"]["message"]
     };
-    assert_eq!(said.as_str().unwrap_or_default(), text);
-    if !allowed {
-        assert_eq!(response["status"]["code"], 413);
-        assert_eq!(response["status"]["reason"], "RequestEntityTooLarge");
-    }
+    said.as_str().unwrap_or_default().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -375,7 +382,7 @@ async fn r25_a_slow_body_is_refused() {
         answer_of(&mut connection)
     })
     .await;
-    assert_eq!(answer, (408, "the body must arrive within 1 s".to_owned()));
+    assert_eq!(answer, (408, "the body did not arrive in time".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -401,8 +408,92 @@ async fn bodies_that_are_held_are_bounded_and_their_room_is_given_back() {
         let after = it.ask(&post("/validate", JSON, large.as_bytes()))?.0;
         Ok((beside, third, after))
     });
-    let full = "too many requests are being answered: try again".to_owned();
-    assert_eq!(answers.await, (200, (503, full), 200));
+    let (beside, third, after) = answers.await;
+    assert_eq!((beside, after), (200, 200));
+    assert_eq!(
+        third,
+        (503, "too many requests are being answered: try again".to_owned())
+    );
+}
+
+/// A review as the API server writes it, of an Ingress that is small.
+fn small(namespace: &str, operation: &str) -> String {
+    too_large(namespace, operation).replace("\\u003c", "")
+}
+
+/// Takes all the room there is for bodies, for as long as the connections are held and the time for a body lasts.
+fn fill(webhook: &Webhook) -> Result<Vec<Connection>> {
+    let mut held = Vec::new();
+    let mut left = LIMITS.bodies;
+    while left > 0 {
+        let size = left.min(LIMITS.body);
+        let mut connection = webhook.connect()?;
+        write!(
+            connection,
+            "POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {size}\r\n\r\n"
+        )?;
+        connection.flush()?;
+        held.push(connection);
+        left -= size;
+    }
+    std::thread::sleep(LIMITS.wait);
+    Ok(held)
+}
+
+const NO_ROOM: &str = "Portcullis could not judge Ingress agents/api: too many requests are being answered. This is an error of Portcullis and not of the object: try again, and if it stays, look at the operator's log";
+
+#[rstest]
+#[case::create("/validate", "agents", "CREATE", false, NO_ROOM)]
+#[case::mutation("/mutate", "agents", "UPDATE", false, NO_ROOM)]
+#[case::deletion("/validate", "agents", "DELETE", true, "")]
+#[case::where_nothing_is_refused(
+    "/validate",
+    "adopting",
+    "CREATE",
+    true,
+    "Portcullis could not judge Ingress adopting/api: too many requests are being answered. This is an error of Portcullis a…"
+)]
+#[tokio::test(flavor = "multi_thread")]
+async fn r21_a_review_without_room_is_refused_as_a_review_and_not_let_through_as_in_an_outage(
+    #[case] path: &'static str,
+    #[case] namespace: &'static str,
+    #[case] operation: &'static str,
+    #[case] allowed: bool,
+    #[case] text: &str,
+) {
+    let (status, body) = client(move |it| {
+        let held = fill(it)?;
+        let answer = it.ask(&post(path, JSON, small(namespace, operation).as_bytes()))?;
+        drop(held);
+        Ok(answer)
+    })
+    .await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(said(&body, allowed), text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r25_a_review_that_does_not_arrive_in_time_is_refused_as_a_review() {
+    let (status, body) = client(|it| {
+        let mut connection = it.connect()?;
+        let review = too_large("agents", "CREATE");
+        let (sent, _) = review.split_at(MAX_HEAD / 2);
+        write!(
+            connection,
+            "POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {}\r\n\r\n{sent}",
+            LIMITS.body
+        )?;
+        answer_of(&mut connection)
+    })
+    .await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(
+        said(&body, false),
+        NO_ROOM.replace(
+            "too many requests are being answered",
+            "its review did not arrive in time"
+        )
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
