@@ -263,16 +263,30 @@ fn r41_pods_behind_an_ingress_that_cannot_be_looked_up_are_an_error_of_ours() ->
     let namespace = operator.governed(POLICY)?;
     operator.admitted(&service(&namespace, "other"))?;
     operator.admitted(&idle("Deployment", &namespace, "other"))?;
+    operator.admitted(&open(&namespace, "there", &to("other")))?;
     let role = operator.kubectl("get clusterrole/portcullis -o json")?;
     operator.kubectl_with("replace -f -", &role.replace("\"deployments\",", ""))?;
     let ingress = open(&namespace, "other", &to("other"));
     let refused = operator.refused(&ingress);
     let admitted = operator.admitted(&in_order(&namespace));
+    // What is there can be edited, as long as it gets no worse and leads to the same Services.
+    let edited = operator.kubectl_printed(&format!("label ingress/there -n {namespace} team=agents"), "");
+    let led_elsewhere = operator.refused(&open(&namespace, "there", &to("api")));
     let role: Value = serde_json::from_str(&role)?;
     let restored = json!([{"op": "replace", "path": "/rules", "value": role["rules"]}]);
     operator.kubectl(&format!("patch clusterrole/portcullis --type=json -p {restored}"))?;
     insta::assert_snapshot!("unknown_pods", refused?.replace(&namespace, "NAMESPACE"));
     admitted?;
+    let edited = edited?;
+    ensure!(
+        edited.success && edited.err.contains("could not be judged"),
+        "{edited:?}"
+    );
+    let led_elsewhere = led_elsewhere?;
+    ensure!(
+        led_elsewhere.contains("Portcullis could not judge"),
+        "{led_elsewhere}"
+    );
     eventually(|| operator.admitted(&ingress)).map(drop)
 }
 

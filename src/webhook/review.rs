@@ -102,10 +102,16 @@ struct Behind {
 }
 
 impl Behind {
-    fn unknown(cause: Arc<str>) -> Self {
+    /// `leads_elsewhere`: than before, or who knows. What it had before then does not count, as if it had led to no pods;
+    /// as long as it leads to the same Services, whatever they select, it is no worse than it was.
+    fn unknown(cause: Arc<str>, leads_elsewhere: bool) -> Self {
+        let before = match leads_elsewhere {
+            true => Fact::Known(PodsBehind::default()),
+            false => Fact::Unknown(Arc::clone(&cause)),
+        };
         Self {
-            now: Some(Fact::Unknown(Arc::clone(&cause))),
-            before: Some(Fact::Unknown(cause)),
+            now: Some(Fact::Unknown(cause)),
+            before: Some(before),
         }
     }
 }
@@ -117,11 +123,12 @@ async fn pods_behind(context: &Context, body: &[u8], how: &LookUp<'_>) -> Behind
             request.object.unwrap_or_default(),
             request.old_object.unwrap_or_default(),
         ),
-        Err(error) => return Behind::unknown(describe(&error).into()),
+        Err(error) => return Behind::unknown(describe(&error).into(), true),
     };
+    let leads_elsewhere = new.services() != old.services();
     let services: BTreeSet<String> = new.services().into_iter().chain(old.services()).collect();
     match Backing::look_up(&context.client, how.namespace, &services, None, how.deadline).await {
-        Err(cause) => Behind::unknown(cause),
+        Err(cause) => Behind::unknown(cause, leads_elsewhere),
         Ok(backing) => {
             let (mut now, before) = (backing.behind(&new), backing.behind(&old));
             now.labels.extend(before.labels.iter().cloned());

@@ -66,8 +66,9 @@ pub fn select<'p>(
 }
 
 /// The policies among `policies` by which what `old` had counts as having been there before, for a subject that `now`
-/// governs: those that selected it. One that is presumed to counts only where it is still no more than that, as an
-/// Ingress whose pods were not known then was never judged by it.
+/// governs: those that selected it. One that is presumed to, or of which nobody knows, counts only where it is still no
+/// more than that, as an Ingress whose pods were not known then was never judged by it. What is unknown of `old` must be
+/// what is unknown of the subject: `facts` of an Ingress that led elsewhere must say that it led to no pods.
 #[must_use]
 pub fn select_before<'p>(
     policies: impl IntoIterator<Item = &'p CompiledPolicy>,
@@ -75,15 +76,18 @@ pub fn select_before<'p>(
     facts: &Facts,
     now: &[Governing<'_>],
 ) -> Vec<Governing<'p>> {
-    let is_still_presumed = |name: &PolicyName| {
-        now.iter()
-            .any(|it| it.policy.name == *name && matches!(it.selection, Selection::Presumed(_)))
+    let selection_now = |name: &PolicyName| {
+        let policy = now.iter().find(|it| it.policy.name == *name);
+        policy.map(|it| &it.selection)
     };
     let mut before = select(policies, old, None, facts);
-    before.retain(|it| match it.selection {
-        Selection::Known => true,
-        Selection::Presumed(_) => is_still_presumed(&it.policy.name),
-        Selection::Unknown(_) => false,
+    before.retain(|it| {
+        let now = selection_now(&it.policy.name);
+        match it.selection {
+            Selection::Known => true,
+            Selection::Presumed(_) => matches!(now, Some(Selection::Presumed(_))),
+            Selection::Unknown(_) => matches!(now, Some(Selection::Unknown(_))),
+        }
     });
     before
 }

@@ -140,7 +140,7 @@ enum Offender<'v> {
 struct Known<'v>(HashMap<(&'v PolicyName, Place<'v>), HashSet<Offender<'v>>>);
 
 impl<'v> Known<'v> {
-    fn of(before: &'v [Violation]) -> Self {
+    fn of(before: impl IntoIterator<Item = &'v Violation>) -> Self {
         let mut known = Self::default();
         for it in before {
             for (policy, place) in it
@@ -180,6 +180,8 @@ pub struct Unknown {
     pub cause: String,
     /// What else would decide, once the fact is known: looked up with it, so that no denial rests on what is cached.
     pub beside: BTreeSet<FactKey>,
+    /// The violations that there are if the policies select the object, where the pods behind it are what is missing.
+    pub violations: Vec<Violation>,
 }
 
 impl Unknown {
@@ -277,21 +279,22 @@ impl Verdict {
 
     /// Lowers what `before` had too, for each policy that demands it now: such a violation warns and no longer denies,
     /// unless more offends than before. A demand that cannot be judged now and could not be judged before rests on the
-    /// same fact at the same place: whatever the fact is, the object is no worse.
+    /// same fact at the same place: whatever the fact is, the object is no worse. Where the pods behind it are missing,
+    /// it is no worse when it had the violations before that it has if a policy selects it.
     pub fn ratchet(&mut self, before: &Self) {
         let known = Known::of(&before.violations);
         for violation in &mut self.violations {
             violation.ratcheted |= known.covers(violation);
         }
+        let offended = Known::of(before.unknowns.iter().flat_map(|it| &it.violations));
         let unknowns = before.unknowns.iter();
         let known: HashSet<_> = unknowns
             .flat_map(|it| it.policies.iter().map(|by| (by, it.identity())))
             .collect();
         for unknown in &mut self.unknowns {
-            if unknown
-                .policies
-                .iter()
-                .all(|by| known.contains(&(by, unknown.identity())))
+            let mut policies = unknown.policies.iter();
+            if policies.all(|by| known.contains(&(by, unknown.identity())))
+                && unknown.violations.iter().all(|it| offended.covers(it))
             {
                 unknown.severity = unknown.severity.min(Severity::Warn);
             }
@@ -319,6 +322,7 @@ impl Verdict {
                 kept.severity = kept.severity.max(next.severity);
                 kept.policies.append(&mut next.policies);
                 kept.beside.append(&mut next.beside);
+                kept.violations.append(&mut next.violations);
             }
             same
         });

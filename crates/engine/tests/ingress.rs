@@ -64,7 +64,8 @@ fn ingress(origin: &str) -> String {
 /// each.
 fn judge(new: (&str, Pods), old: Option<(&str, Pods)>) -> (Vec<Selection>, Verdict) {
     let policy = json!({
-        "workloads": {"scope": "Selected", "selector": {"matchLabels": {"app": "api"}}}, "http": {},
+        "workloads": {"scope": "Selected", "selector": {"matchLabels": {"app": "api"}}},
+        "http": {"cors": {"allowedOrigins": ["https://a.example.com"]}},
     });
     let policy = random::policy("test", &policy);
     let (json, facts) = (ingress(new.0), new.1.facts());
@@ -106,7 +107,7 @@ fn unknown_pods_are_never_taken_for_somebody_elses(
 #[case::what_was_never_judged(Of("api"), Awaited, Decision::Deny)]
 #[case::what_perhaps_was_never_judged(Of("api"), Unknown, Decision::Deny)]
 #[case::unknown_now(Unknown, Of("api"), Decision::Error)]
-#[case::unknown_before_and_now(Unknown, Unknown, Decision::Error)]
+#[case::unknown_before_and_now(Unknown, Unknown, Decision::Warn)]
 fn only_what_the_policy_judged_before_was_there_before(
     #[case] new: Pods,
     #[case] old: Pods,
@@ -114,6 +115,29 @@ fn only_what_the_policy_judged_before_was_there_before(
 ) {
     let (selections, verdict) = judge(("*", new), Some(("*", old)));
     assert_eq!(verdict.decision(), decision, "{selections:?}: {verdict:#?}");
+}
+
+#[rstest]
+#[case::the_same("https://b.example.com", "https://b.example.com", Decision::Warn)]
+#[case::less(
+    "https://b.example.com",
+    "https://b.example.com,https://c.example.com",
+    Decision::Warn
+)]
+#[case::more(
+    "https://b.example.com,https://c.example.com",
+    "https://b.example.com",
+    Decision::Error
+)]
+#[case::another("*", "https://b.example.com", Decision::Error)]
+#[case::none_before("*", "https://a.example.com", Decision::Error)]
+fn with_unknown_pods_what_is_worse_than_before_is_not_let_through(
+    #[case] new: &str,
+    #[case] old: &str,
+    #[case] decision: Decision,
+) {
+    let (_, verdict) = judge((new, Unknown), Some((old, Unknown)));
+    assert_eq!(verdict.decision(), decision, "{verdict:#?}");
 }
 
 #[test]

@@ -282,7 +282,10 @@ impl<'c> Findings<'c> {
     /// Takes back every violation: nobody knows whether the policy selects the object, for the reason `cause`.
     pub(crate) fn cannot_be_judged(&mut self, cause: &str) {
         for violation in std::mem::take(&mut self.violations) {
-            self.add_unknown(violation.path, None, cause);
+            self.add_unknown(violation.path.clone(), None, cause);
+            if let Some(unknown) = self.unknowns.last_mut() {
+                unknown.violations.push(violation);
+            }
         }
     }
 
@@ -295,6 +298,7 @@ impl<'c> Findings<'c> {
             fact,
             cause: printable(cause, MAX_CAUSE_CHARS).into_owned(),
             beside: BTreeSet::new(),
+            violations: Vec::new(),
         });
     }
 
