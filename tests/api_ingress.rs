@@ -6,7 +6,7 @@ mod operator;
 
 use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use cluster::{Printed, eventually};
 use operator::workloads::{pod_spec, workload};
 use operator::{Operator, alone, beside_others};
@@ -279,7 +279,7 @@ fn r41_pods_behind_an_ingress_that_cannot_be_looked_up_are_an_error_of_ours() ->
     admitted?;
     let edited = edited?;
     ensure!(
-        edited.success && edited.err.contains("could not be judged"),
+        edited.success && edited.err.contains("not judged, pods behind the I"),
         "{edited:?}"
     );
     let led_elsewhere = led_elsewhere?;
@@ -288,6 +288,75 @@ fn r41_pods_behind_an_ingress_that_cannot_be_looked_up_are_an_error_of_ours() ->
         "{led_elsewhere}"
     );
     eventually(|| operator.admitted(&ingress)).map(drop)
+}
+
+#[test]
+fn pods_that_were_not_looked_at_are_not_taken_for_none() -> Result<()> {
+    let (_turn, operator) = beside_others()?;
+    let namespace = operator.governed(POLICY)?;
+    let pod = |name: &str, app: &str| {
+        format!(
+            "apiVersion: v1
+kind: Pod
+metadata: {{ name: {name}, namespace: {namespace}, labels: {{ app: {app}, web: all }} }}
+spec: {{ containers: [{{ name: web, image: registry.test/web:v1 }}] }}
+"
+        )
+    };
+    let decoys: Vec<String> = (0..500)
+        .map(|it| pod(&format!("decoy-{it:03}"), "other"))
+        .collect();
+    operator.admitted(&decoys.join("---\n"))?;
+    operator.admitted(&service(&namespace, "all").replace("app: all", "web: all"))?;
+    let ingress = open(&namespace, "all", &to("all"));
+    operator.admitted(&ingress)?;
+    operator.kubectl(&format!("delete ingress/all -n {namespace}"))?;
+    operator.admitted(&pod("last", "api"))?;
+    let refusal = operator.refused(&ingress)?;
+    ensure!(
+        refusal.contains("[http/cors-wildcard]") && refusal.contains("selects more than 500 pods"),
+        "{refusal}"
+    );
+    Ok(())
+}
+
+#[test]
+fn large_workloads_behind_many_ingresses_fill_no_memory() -> Result<()> {
+    let (_turn, operator) = alone()?;
+    let namespace = "large-workloads";
+    operator.kubectl(&format!("create namespace {namespace}"))?;
+    operator.admitted(&service(namespace, "api"))?;
+    let large = format!(", args: [\"{}\"]", "a".repeat(500 * 1024));
+    for name in (0..50).map(|it| format!("large-{it}")) {
+        let deployment = workload("Deployment", namespace, &name, &pod_spec("{}", &large));
+        operator.admitted(&deployment.replacen("\nspec: { ", "\nspec: { replicas: 0, ", 1))?;
+    }
+    operator.admitted(&idle("Deployment", namespace, "api"))?;
+    operator.govern(namespace, POLICY)?;
+    operator
+        .refused(&open(namespace, "first", &to("api")))
+        .context("the webhook is asked by now")?;
+    let create = |number: usize| {
+        let ingress = open(namespace, &format!("beside-{number}"), &to("api"));
+        operator.kubectl_printed("create -f -", &ingress)
+    };
+    let (before, ()) = operator.peak_megabytes(|| Ok(()))?;
+    let (peak, printed) = operator.peak_megabytes(|| {
+        std::thread::scope(|threads| {
+            let all: Vec<_> = (0..12).map(|it| threads.spawn(move || create(it))).collect();
+            all.into_iter()
+                .map(|it| it.join().map_err(|_| anyhow!("the client panicked"))?)
+                .collect::<Result<Vec<Printed>>>()
+        })
+    })?;
+    for printed in printed {
+        let is_judged = printed.err.contains("[http/cors-wildcard]");
+        let is_our_error = printed.err.contains("could not be looked up in time");
+        ensure!(!printed.success && (is_judged || is_our_error), "{}", printed.err);
+    }
+    // Each look-up reads 25 MB.
+    ensure!(peak < before + 60, "{before} MB became {peak} MB");
+    Ok(())
 }
 
 #[test]

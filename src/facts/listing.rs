@@ -1,16 +1,25 @@
 //! Lists of what runs pods, read in pages and dropped.
 
 use std::fmt;
+use std::pin::pin;
 
+use futures::AsyncReadExt;
 use kube::Client;
 use kube::api::ListParams;
 use kube::core::Request;
 use portcullis_engine::object::Object;
 use portcullis_engine::{Labels, Subject, Text};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-/// Objects that are listed at a time.
-const PAGE: u32 = 100;
+use super::sources::PAGE;
+
+/// Bytes from which a page is given up and read with fewer objects: its objects are as large as their authors like. A page
+/// of one object is read whatever its size, which is 9 MiB at most: 1.5 MiB are stored, and are six times that where the
+/// API server escapes each byte.
+const MAX_PAGE: u64 = 4 * 1024 * 1024;
+
+/// By how much fewer objects.
+const FEWER: u32 = 4;
 
 /// One kind that is listed.
 #[derive(Debug)]
@@ -41,6 +50,7 @@ const DAEMON_SETS: Listed = listed("apps/v1", "DaemonSet", "daemonsets");
 const REPLICA_SETS: Listed = listed("apps/v1", "ReplicaSet", "replicasets");
 const CRON_JOBS: Listed = listed("batch/v1", "CronJob", "cronjobs");
 const JOBS: Listed = listed("batch/v1", "Job", "jobs");
+const PODS: Listed = listed("v1", "Pod", "pods");
 const REPLICATION_CONTROLLERS: Listed = listed("v1", "ReplicationController", "replicationcontrollers");
 
 /// Everything that runs pods.
@@ -54,7 +64,7 @@ pub const WORKLOADS: &[Listed] = &[
     REPLICATION_CONTROLLERS,
     Listed {
         fields: Some("status.phase!=Succeeded,status.phase!=Failed"),
-        ..listed("v1", "Pod", "pods")
+        ..PODS
     },
 ];
 
@@ -125,6 +135,16 @@ pub enum ListError {
         /// Why.
         source: kube::Error,
     },
+    /// What it answered broke off.
+    #[error("failed to read a list of {plural} of namespace {namespace}")]
+    Broken {
+        /// What was to be listed.
+        plural: &'static str,
+        /// Where.
+        namespace: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// What it answered is no list.
     #[error("failed to read a list")]
     Answer(#[from] serde_json::Error),
@@ -132,10 +152,17 @@ pub enum ListError {
 
 /// A page of a list, of each item only what is read.
 #[derive(Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
 struct Page<T> {
     #[serde(default)]
     metadata: PageMetadata,
+    /// The API server writes none as null where only metadata is asked for.
+    #[serde(deserialize_with = "nullable")]
     items: Vec<T>,
+}
+
+fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(reader: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(reader)?.unwrap_or_default())
 }
 
 #[derive(Default, Deserialize)]
@@ -157,6 +184,8 @@ pub struct Pages<'c> {
     client: &'c Client,
     kind: &'static Listed,
     namespace: String,
+    /// Nothing but the metadata of each object.
+    metadata: bool,
     /// `None` after the last page.
     params: Option<ListParams>,
 }
@@ -182,8 +211,29 @@ impl<'c> Pages<'c> {
             client,
             kind,
             namespace: namespace.to_owned(),
+            metadata: false,
             params: Some(params),
         }
+    }
+
+    /// The metadata of the pods with all of `labels`, at most `limit` on a page.
+    pub fn of_pods(client: &'c Client, namespace: &str, labels: &Labels, limit: u32) -> Self {
+        let terms: Vec<String> = labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        Self {
+            client,
+            kind: &PODS,
+            namespace: namespace.to_owned(),
+            metadata: true,
+            params: Some(ListParams::default().labels(&terms.join(",")).limit(limit)),
+        }
+    }
+
+    /// Whether there is another page.
+    pub fn has_more(&self) -> bool {
+        self.params.is_some()
     }
 
     /// The next page; `None` after the last one.
@@ -191,10 +241,17 @@ impl<'c> Pages<'c> {
     /// # Errors
     /// When it cannot be read.
     pub async fn next(&mut self) -> Result<Option<String>, ListError> {
-        let Some(params) = self.params.take() else {
+        let Some(mut params) = self.params.take() else {
             return Ok(None);
         };
-        let text = self.request(&params).await?;
+        let text = loop {
+            let objects = params.limit.unwrap_or(PAGE);
+            let most = if objects > 1 { MAX_PAGE } else { u64::MAX };
+            match self.request(&params, most).await? {
+                Some(text) => break text,
+                None => params.limit = Some((objects / FEWER).max(1)),
+            }
+        };
         /// Nothing of an item is read.
         #[derive(Deserialize)]
         struct Ignored {}
@@ -204,7 +261,8 @@ impl<'c> Pages<'c> {
         Ok(Some(text))
     }
 
-    async fn request(&self, params: &ListParams) -> Result<String, ListError> {
+    /// One page; `None` when it has more than `most` bytes.
+    async fn request(&self, params: &ListParams, most: u64) -> Result<Option<String>, ListError> {
         let failed = |source| ListError::Request {
             plural: self.kind.plural,
             namespace: self.namespace.clone(),
@@ -215,9 +273,38 @@ impl<'c> Pages<'c> {
             group => format!("/apis/{group}"),
         };
         let url = format!("{root}/namespaces/{}/{}", self.namespace, self.kind.plural);
-        let request = Request::new(url)
-            .list(params)
-            .map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-        self.client.request_text(request).await.map_err(failed)
+        let request = Request::new(url);
+        let request = match self.metadata {
+            true => request.list_metadata(params),
+            false => request.list(params),
+        };
+        let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+        let answer = self.client.request_stream(request).await.map_err(failed)?;
+        let mut bytes = Vec::new();
+        let read = pin!(answer).take(most).read_to_end(&mut bytes).await;
+        let broken = |source| ListError::Broken {
+            plural: self.kind.plural,
+            namespace: self.namespace.clone(),
+            source,
+        };
+        let count = read.map_err(broken)?;
+        if u64::try_from(count).is_ok_and(|it| it >= most) {
+            return Ok(None);
+        }
+        let text = String::from_utf8(bytes).map_err(|error| broken(std::io::Error::other(error)))?;
+        Ok(Some(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_none_is_read_and_what_is_no_list_is_refused() {
+        let read = |json| items::<Object<'_>>(json).map(|it| it.len());
+        assert_eq!(read(r#"{"items": null}"#).unwrap(), 0);
+        assert_eq!(read(r#"{"items": [{}]}"#).unwrap(), 1);
+        assert!(read(r#"{"kind": "Status"}"#).is_err());
     }
 }

@@ -177,6 +177,19 @@ impl Operator {
         Ok(Paused(process))
     }
 
+    /// Megabytes that the operator had resident at the same time, at most, while `during` ran; and what that gave.
+    pub fn peak_megabytes<T>(&self, during: impl FnOnce() -> Result<T>) -> Result<(u64, T)> {
+        let process = *self.process.get().context("the operator runs")?;
+        // The peak is counted anew: proc_pid_clear_refs(5).
+        fs::write(format!("/proc/{process}/clear_refs"), "5")?;
+        let result = during()?;
+        let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+        let peak = status.lines().find_map(|it| it.strip_prefix("VmHWM:"));
+        let kilobytes = peak.and_then(|it| it.split_whitespace().next());
+        let kilobytes: u64 = kilobytes.context("status has VmHWM")?.parse()?;
+        Ok((kilobytes / 1024, result))
+    }
+
     /// Applies a manifest that must be admitted; the warnings.
     pub fn admitted(&self, manifest: &str) -> Result<String> {
         let printed = self.kubectl_printed(APPLY, manifest)?;
