@@ -12,7 +12,7 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{self, Action, ReconcileRequest, applier, trigger_owners, trigger_self};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{WatchStreamExt, watcher};
-use portcullis_api::{Enforcement, SecurityPolicy};
+use portcullis_api::SecurityPolicy;
 use portcullis_engine::policy::EXEMPT_NAMESPACES;
 use portcullis_engine::{CompiledPolicy, InvalidPolicy, PolicyName};
 use tokio::sync::mpsc;
@@ -43,9 +43,6 @@ const RETRY: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether a NetworkPolicy of somebody else is still in the way: it bears no label to watch for.
 const CONFLICT_RECHECK: Duration = Duration::from_secs(15);
-
-/// How often the cluster's ceiling is compared; it is read from memory.
-const CEILING_RECHECK: Duration = Duration::from_secs(1);
 
 /// What became of a policy that compiles.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -247,14 +244,9 @@ async fn follow_secrets(leading: &Leading) {
 }
 
 async fn follow_ceiling(leading: &Leading) {
-    let mut before: Enforcement = leading.context.ceiling.get();
-    loop {
-        tokio::time::sleep(CEILING_RECHECK).await;
-        let ceiling = leading.context.ceiling.get();
-        if ceiling != before {
-            before = ceiling;
-            in_force(leading).iter().for_each(|it| leading.request(&it.name));
-        }
+    let mut changes = leading.context.ceiling.subscribe();
+    while changes.changed().await.is_ok() {
+        in_force(leading).iter().for_each(|it| leading.request(&it.name));
     }
 }
 
