@@ -106,11 +106,8 @@ pub async fn answer(
                 review::validate(context, request, body, deadline.into()).await
             };
             let answer = guarded(context, &what, started, review).await;
-            (
-                uid,
-                what,
-                tolerate(answer, may_refuse(context, webhook, &namespace)),
-            )
+            let refuses = || may_refuse(context, webhook, &namespace);
+            (uid, what, tolerate(answer, refuses))
         }
     };
     record(context, webhook, &what, &answer, started.elapsed());
@@ -207,9 +204,9 @@ fn may_refuse(context: &Context, webhook: Webhook, namespace: &str) -> bool {
     policies.iter().any(|it| denies(it) || delivers(it))
 }
 
-/// An error of ours refuses only where a violation could.
-fn tolerate(answer: Answer, may_refuse: bool) -> Answer {
-    if answer.decision == Decision::Error && !may_refuse {
+/// An error of ours refuses only where a violation could; asked only then.
+fn tolerate(answer: Answer, may_refuse: impl FnOnce() -> bool) -> Answer {
+    if answer.decision == Decision::Error && !may_refuse() {
         return answer.tolerated();
     }
     answer
@@ -270,9 +267,9 @@ mod tests {
     async fn an_error_of_ours_refuses_only_where_a_violation_could() {
         let limit = Duration::from_secs(1);
         let failed = async || guard("Pod a/b", limit, async { panic!("in a rule") }).await;
-        let refused = tolerate(failed().await, true);
+        let refused = tolerate(failed().await, || true);
         assert_eq!((refused.decision, refused.is_our_error), (Decision::Error, true));
-        let admitted = tolerate(failed().await, false);
+        let admitted = tolerate(failed().await, || false);
         assert_eq!((admitted.decision, admitted.is_our_error), (Decision::Warn, true));
         let json = String::from_utf8(admitted.into_json("1").unwrap()).unwrap();
         assert!(
