@@ -20,9 +20,9 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::connections::PAGE_TIME;
+use super::shelf::{Kept, Shelf};
 use super::sources::{ConfigMapTexts, PAGE};
 use super::watch::code;
-use super::watched::{Kept, Shelf};
 use crate::context::Context;
 use crate::error::describe;
 

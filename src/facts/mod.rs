@@ -9,6 +9,7 @@ mod look_up;
 mod namespaces;
 mod pods;
 mod policies;
+mod shelf;
 mod sources;
 mod watch;
 mod watched;

@@ -18,9 +18,10 @@ use tracing::warn;
 
 use super::config_maps::{self, Stands};
 use super::connections::PAGE_TIME;
+use super::shelf::{Kept, Shelf};
 use super::sources::{PAGE, SecretKeys};
 use super::watch::code;
-use super::watched::{Kept, Namespace, Shelf};
+use super::watched::Namespace;
 use crate::context::Context;
 use crate::error::describe;
 
