@@ -140,6 +140,11 @@ fn post(path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
+/// The head of a request with a body of `size` bytes, of which none is sent yet.
+fn begun(size: usize) -> String {
+    format!("POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {size}\r\n\r\n")
+}
+
 const JSON: &str = "Content-Type: application/json\r\n";
 
 /// Runs blocking code of a client beside the server.
@@ -331,10 +336,7 @@ async fn r21_a_review_that_grows_beyond_8_mib_is_refused_as_a_review() {
 async fn r21_of_a_body_that_is_too_large_64_kib_are_held() {
     let status = client(|it| {
         // Together they state more than may be held of bodies that are accepted.
-        let head = format!(
-            "POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {}\r\n\r\n{{",
-            LIMITS.bodies
-        );
+        let head = begun(LIMITS.bodies) + "{";
         let mut large = [it.connect()?, it.connect()?, it.connect()?];
         for connection in &mut large {
             connection.write_all(head.as_bytes())?;
@@ -375,10 +377,7 @@ async fn r25_a_slow_head_ends_the_connection() {
 async fn r25_a_slow_body_is_refused() {
     let answer = client(|it| {
         let mut connection = it.connect()?;
-        write!(
-            connection,
-            "POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: 100\r\n\r\n{{"
-        )?;
+        write!(connection, "{}{{", begun(100))?;
         answer_of(&mut connection)
     })
     .await;
@@ -388,10 +387,7 @@ async fn r25_a_slow_body_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_are_held_are_bounded_and_their_room_is_given_back() {
     let answers = client(|it| {
-        let head = format!(
-            "POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {}\r\n\r\n",
-            LIMITS.body
-        );
+        let head = begun(LIMITS.body);
         let mut large = REVIEW.to_owned();
         large.push_str(&" ".repeat(LIMITS.body - large.len()));
         let mut slow = [it.connect()?, it.connect()?];
@@ -428,10 +424,7 @@ fn fill(webhook: &Webhook) -> Result<Vec<Connection>> {
     while left > 0 {
         let size = left.min(LIMITS.body);
         let mut connection = webhook.connect()?;
-        write!(
-            connection,
-            "POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {size}\r\n\r\n"
-        )?;
+        connection.write_all(begun(size).as_bytes())?;
         connection.flush()?;
         held.push(connection);
         left -= size;
@@ -478,11 +471,7 @@ async fn r25_a_review_that_does_not_arrive_in_time_is_refused_as_a_review() {
         let mut connection = it.connect()?;
         let review = too_large("agents", "CREATE");
         let (sent, _) = review.split_at(MAX_HEAD / 2);
-        write!(
-            connection,
-            "POST /validate/{TOKEN} HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {}\r\n\r\n{sent}",
-            LIMITS.body
-        )?;
+        write!(connection, "{}{sent}", begun(LIMITS.body))?;
         answer_of(&mut connection)
     })
     .await;
