@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use futures::FutureExt;
 use portcullis_api::{RuleId, SecurityPolicy, Severity};
+use portcullis_engine::request::{BadRequest, Operation, Request, parse, parse_as};
 use portcullis_engine::{CompiledPolicy, Decision};
 use tracing::{debug, error, info};
 
 use super::head::Head;
-use super::request::{BadRequest, Operation, Request, parse};
 use super::response::Answer;
 use super::{mutate, own_kinds, review};
 use crate::context::Context;
@@ -87,7 +87,7 @@ pub async fn answer(
 ) -> Result<Vec<u8>, (StatusCode, String)> {
     let (uid, what, answer) = match webhook {
         Webhook::Policies => {
-            let request: Request<'_, SecurityPolicy> = parse(body).map_err(bad_request)?;
+            let request: Request<'_, SecurityPolicy> = parse_as(body).map_err(bad_request)?;
             let what = format!("SecurityPolicy {}/{}", request.namespace(), request.name());
             let uid = request.uid().to_owned();
             let review = async { own_kinds::review(context, &request) };

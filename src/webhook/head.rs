@@ -4,10 +4,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use portcullis_engine::request::Operation;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, de};
-
-use super::request::Operation;
 
 /// No name is longer; at `/mutate` it is not yet known whether it is one.
 const MAX_PART_CHARS: usize = 253;

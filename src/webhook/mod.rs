@@ -7,7 +7,6 @@ mod head;
 mod mutate;
 mod own_kinds;
 mod owner;
-mod request;
 mod response;
 mod review;
 mod server;

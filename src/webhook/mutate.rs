@@ -2,9 +2,9 @@
 
 use portcullis_api::Enforcement;
 use portcullis_engine::mutation::{self, Scope};
+use portcullis_engine::request::{Operation, Request};
 use portcullis_engine::{Facts, Subject, select};
 
-use super::request::{Operation, Request};
 use super::response::Answer;
 use crate::context::Context;
 

@@ -4,9 +4,9 @@
 use portcullis_api::SecurityPolicy;
 use portcullis_engine::CompiledPolicy;
 use portcullis_engine::policy::EXEMPT_NAMESPACES;
+use portcullis_engine::request::{Operation, Request};
 use tracing::info;
 
-use super::request::{Operation, Request};
 use super::response::Answer;
 use crate::context::Context;
 

@@ -3,10 +3,9 @@
 use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
 use portcullis_engine::policy::Finding;
+use portcullis_engine::request::API_VERSION;
 use portcullis_engine::{Decision, Governing, Subject, Verdict, render};
 use serde::Serialize;
-
-use super::request::API_VERSION;
 
 /// Decision on one request, with all that goes into the answer.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use portcullis_api::Enforcement;
 use portcullis_engine::mutation::{self, Scope};
 use portcullis_engine::object::Object;
+use portcullis_engine::request::{Operation, Request, parse_as};
 use portcullis_engine::{
     CompiledPolicy, Decision, Fact, Facts, Governing, Kind, PodsBehind, Subject, Verdict, evaluate,
     references, select, select_before,
@@ -16,7 +17,6 @@ use portcullis_engine::{
 use tokio::time::Instant;
 
 use super::owner;
-use super::request::{Operation, Request};
 use super::response::Answer;
 use crate::context::Context;
 use crate::error::describe;
@@ -118,7 +118,7 @@ impl Behind {
 
 /// The pods behind an Ingress. Only this kind is read twice.
 async fn pods_behind(context: &Context, body: &[u8], how: &LookUp<'_>) -> Behind {
-    let (new, old) = match super::request::parse::<Backends>(body) {
+    let (new, old) = match parse_as::<Backends>(body) {
         Ok(request) => (
             request.object.unwrap_or_default(),
             request.old_object.unwrap_or_default(),

@@ -13,6 +13,7 @@ pub mod pods_behind;
 pub mod policy;
 mod references;
 pub mod render;
+pub mod request;
 pub mod rules;
 pub mod subject;
 mod text;
