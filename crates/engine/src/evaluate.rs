@@ -144,17 +144,12 @@ pub fn evaluate(
         selection,
     } in governing
     {
+        let context = Context::new(policy, components, subject, facts);
         for id in RuleId::ALL {
             let severity = policy.severity(*id).capped(ceiling);
             if severity == Severity::Disabled {
                 continue;
             }
-            let context = Context {
-                policy,
-                components,
-                subject,
-                facts,
-            };
             let mut findings = Findings::new(policy, *id, severity);
             (rules::rule(*id).check)(&context, &mut findings);
             if let Selection::Unknown(cause) = selection {

@@ -326,12 +326,10 @@ fn variable<'a>(entry: &CompiledEntry) -> EnvVar<'a> {
     EnvVar {
         name: Text::from(entry.env.clone()),
         value: None,
-        value_from: Some(EnvSource {
+        value_from: Some(Box::new(EnvSource {
             secret_key_ref: Some(reference),
-            config_map_key_ref: None,
-            field_ref: None,
-            file_key_ref: None,
-        }),
+            ..EnvSource::default()
+        })),
     }
 }
 

@@ -15,9 +15,9 @@ pub struct EnvVar<'a> {
     /// Literal value.
     #[serde(deserialize_with = "lenient")]
     pub value: Option<Text<'a>>,
-    /// Where the value comes from instead.
+    /// Where the value comes from instead. Most variables are literals, which are the smaller for the box.
     #[serde(deserialize_with = "lenient")]
-    pub value_from: Option<EnvSource<'a>>,
+    pub value_from: Option<Box<EnvSource<'a>>>,
 }
 
 /// `env[].valueFrom`; other sources than these hold neither settings nor credentials.

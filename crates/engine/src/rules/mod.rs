@@ -8,6 +8,7 @@ mod http;
 mod pod;
 mod secret;
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use portcullis_api::{Environment, RuleId, SecurityPolicySpec, Severity};
@@ -154,7 +155,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
     RuleId::ALL.iter().map(|id| rule(*id))
 }
 
-/// What a check looks at.
+/// What the checks of one policy look at.
 #[derive(Debug)]
 pub struct Context<'c, 'a> {
     /// The policy that asks.
@@ -165,9 +166,26 @@ pub struct Context<'c, 'a> {
     pub subject: &'c Subject<'a>,
     /// What is known beside it.
     pub facts: &'c Facts,
+    /// What the rules on CORS share.
+    origins: OnceCell<Vec<http::Setting<'c>>>,
 }
 
 impl<'c, 'a> Context<'c, 'a> {
+    pub(crate) fn new(
+        policy: &'c CompiledPolicy,
+        components: &'c [&'c CompiledComponent],
+        subject: &'c Subject<'a>,
+        facts: &'c Facts,
+    ) -> Self {
+        Self {
+            policy,
+            components,
+            subject,
+            facts,
+            origins: OnceCell::new(),
+        }
+    }
+
     /// The variables of one container of the subject; all its containers share `budget`.
     pub(crate) fn variables_of<'b>(
         &self,

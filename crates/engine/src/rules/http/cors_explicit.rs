@@ -37,7 +37,7 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
         check_setting(context, &it.setting(), allowed, findings);
     }
     for setting in settings(context) {
-        check_setting(context, &setting, allowed, findings);
+        check_setting(context, setting, allowed, findings);
     }
 }
 

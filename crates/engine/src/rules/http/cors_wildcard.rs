@@ -33,22 +33,22 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     for setting in settings(context) {
         let value = match &setting.value {
             Value::Text(text) if is_wildcard(setting.form, text, allowed) => {
-                report(&setting, text, allowed, findings);
+                report(setting, text, allowed, findings);
                 continue;
             }
             Value::Partial { text, .. } if is_wildcard(setting.form, text, allowed) => {
-                report(&setting, text, allowed, findings);
+                report(setting, text, allowed, findings);
                 continue;
             }
             Value::Partial { gap, .. } => gap,
             value => value,
         };
         match value {
-            Value::TooLong => report_too_long(&setting, allowed, findings),
+            Value::TooLong => report_too_long(setting, allowed, findings),
             Value::Unknown { fact, cause } => {
                 let is_new = unknown.insert(fact.clone());
                 if is_new || setting.rests_on.iter().nth(1).is_some() {
-                    findings.unknown(setting.path, fact.clone(), &**cause);
+                    findings.unknown(setting.path.clone(), fact.clone(), &**cause);
                     findings.unknown_beside(&setting.rests_on);
                 }
             }

@@ -6,3 +6,5 @@ mod names;
 mod origins;
 mod pattern;
 mod settings;
+
+pub(super) use self::settings::Setting;

@@ -32,22 +32,22 @@ const MAX_ORIGIN: usize = 300;
 
 /// One place that sets allowed origins.
 #[derive(Debug)]
-pub(super) struct Setting<'s> {
+pub(in crate::rules) struct Setting<'s> {
     /// Where.
-    pub path: FieldPath,
+    pub(super) path: FieldPath,
     /// How the value is to be read.
-    pub form: Form,
+    pub(super) form: Form,
     /// What it holds.
-    pub value: Value<'s>,
+    pub(super) value: Value<'s>,
     /// What stands in the object, where that may be shown and `value` may not: a variable that it refers to may hold a
     /// credential.
-    pub written: Option<Cow<'s, str>>,
+    pub(super) written: Option<Cow<'s, str>>,
     /// Whether what names the value says that it is a credential.
-    pub is_credential: bool,
+    pub(super) is_credential: bool,
     /// What names the setting where the path does not, such as `--cors-origins=`.
-    pub label: Option<String>,
+    pub(super) label: Option<String>,
     /// What decides the value, beside the object.
-    pub rests_on: RestsOn<'s>,
+    pub(super) rests_on: RestsOn<'s>,
 }
 
 impl<'s> Setting<'s> {
@@ -110,7 +110,11 @@ impl<'s> Setting<'s> {
 
 /// All settings of the subject, worker or not: a variable is one contract, whoever reads it. What cannot be known is
 /// among them as [`Value::Unknown`], and what takes effect where an optional reference is absent stands beside that.
-pub(super) fn settings<'s>(context: &Context<'s, '_>) -> Vec<Setting<'s>> {
+pub(super) fn settings<'c, 's>(context: &'c Context<'s, '_>) -> &'c [Setting<'s>] {
+    context.origins.get_or_init(|| all(context))
+}
+
+fn all<'s>(context: &Context<'s, '_>) -> Vec<Setting<'s>> {
     let mut settings = Vec::new();
     let budget = Budget::default();
     for it in context.subject.containers() {

@@ -61,8 +61,11 @@ pub(in crate::rules) fn anywhere(text: &str) -> Option<&'static str> {
 
 /// `scheme://user:password@host`, where the password is none of a reference.
 fn has_password_in_url(text: &str) -> bool {
-    text.match_indices("://").any(|(at, separator)| {
-        let rest = text.get(at + separator.len()..).unwrap_or_default();
+    // Most texts hold no colon, which is found out faster than that they hold no longer separator.
+    text.match_indices(':').any(|(at, _)| {
+        let Some(rest) = text.get(at..).and_then(|it| it.strip_prefix("://")) else {
+            return false;
+        };
         let end =
             rest.find(|it: char| it.is_whitespace() || matches!(it, '/' | '?' | '#' | '"' | '\'' | '\\'));
         let authority = end.and_then(|end| rest.get(..end)).unwrap_or(rest);
