@@ -28,16 +28,36 @@ macro_rules! rule_ids {
 rule_ids! {
     /// No root user
     PodRunAsNonRoot = "pod/run-as-non-root",
+    /// No user 0
+    PodRunAsUser = "pod/run-as-user",
     /// No privileged containers
     PodPrivileged = "pod/privileged",
     /// No namespaces of the host
     PodHostNamespaces = "pod/host-namespaces",
+    /// No HostProcess containers of Windows
+    PodHostProcess = "pod/host-process",
+    /// No paths of the host
+    PodHostPathVolumes = "pod/host-path-volumes",
+    /// No ports of the host
+    PodHostPorts = "pod/host-ports",
     /// No privilege escalation
     PodAllowPrivilegeEscalation = "pod/allow-privilege-escalation",
     /// Capabilities are dropped
     PodCapabilities = "pod/capabilities",
     /// A seccomp profile is in force
     PodSeccompProfile = "pod/seccomp-profile",
+    /// The default AppArmor profile stays in force
+    PodApparmorProfile = "pod/apparmor-profile",
+    /// No SELinux type, user or role beyond those of containers
+    PodSelinuxOptions = "pod/selinux-options",
+    /// `/proc` stays masked
+    PodProcMount = "pod/proc-mount",
+    /// None but safe sysctls
+    PodSysctls = "pod/sysctls",
+    /// Probes and hooks stay within the pod
+    PodHostProbes = "pod/host-probes",
+    /// None but harmless kinds of volumes
+    PodVolumeTypes = "pod/volume-types",
     /// Root file system is read-only
     PodReadOnlyRootFilesystem = "pod/read-only-root-filesystem",
     /// No wildcard among the origins

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::evaluate::Governing;
 use crate::object::{
-    Capabilities, Container, EnvFrom, EnvSource, EnvVar, KeyReference, PodSpec, SeccompProfile,
-    SecurityContext,
+    Capabilities, Container, EnvFrom, EnvSource, EnvVar, KeyReference, PodSpec, SecurityContext,
+    SecurityProfile,
 };
 use crate::path::{FieldPath, Segment};
 use crate::policy::CompiledEntry;
@@ -191,7 +191,7 @@ fn set_defaults<'a>(
     for default in defaults {
         match default {
             PodDefault::SeccompProfile if !windows && !states_profile(own) && !states_profile(pod) => {
-                own.seccomp_profile = Some(SeccompProfile {
+                own.seccomp_profile = Some(SecurityProfile {
                     kind: "RuntimeDefault".into(),
                 });
                 new.fields

@@ -2,6 +2,7 @@
 //!
 //! `null`, `{}`, `[]` and an absent field read alike, as charts emit all of them. Unknown fields are skipped.
 
+mod probes;
 mod security;
 mod variables;
 mod volumes;
@@ -10,8 +11,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
+pub use self::probes::{Handler, HostField, Lifecycle};
 use self::security::present;
-pub use self::security::{Capabilities, SeccompProfile, SecurityContext};
+pub use self::security::{
+    Capabilities, SeLinuxOptions, SecurityContext, SecurityProfile, Sysctl, WindowsOptions,
+};
 pub use self::variables::{EnvFrom, EnvSource, EnvVar, FieldReference, KeyReference, OptionalReference};
 pub use self::volumes::{
     CsiVolume, KeyToPath, Projected, ProjectedSecret, ProjectedSource, SecretVolume, Volume, VolumeMount,
@@ -195,7 +199,31 @@ pub struct Container<'a> {
     /// Mounted volumes.
     #[serde(deserialize_with = "lenient")]
     pub volume_mounts: Vec<VolumeMount<'a>>,
+    /// Ports.
+    #[serde(deserialize_with = "lenient")]
+    pub ports: Vec<ContainerPort>,
+    /// Whether it is alive.
+    #[serde(deserialize_with = "lenient")]
+    pub liveness_probe: Option<Handler<'a>>,
+    /// Whether it takes requests.
+    #[serde(deserialize_with = "lenient")]
+    pub readiness_probe: Option<Handler<'a>>,
+    /// Whether it has started.
+    #[serde(deserialize_with = "lenient")]
+    pub startup_probe: Option<Handler<'a>>,
+    /// What is called after its start and before its end.
+    #[serde(deserialize_with = "lenient")]
+    pub lifecycle: Option<Box<Lifecycle<'a>>>,
     /// Security context.
     #[serde(deserialize_with = "present")]
     pub security_context: SecurityContext<'a>,
+}
+
+/// One port of a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerPort {
+    /// The same port on the node; 0 is none.
+    #[serde(deserialize_with = "lenient")]
+    pub host_port: i64,
 }

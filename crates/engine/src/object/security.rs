@@ -42,7 +42,22 @@ pub struct SecurityContext<'a> {
     pub capabilities: Option<Capabilities<'a>>,
     /// System call filter.
     #[serde(deserialize_with = "lenient")]
-    pub seccomp_profile: Option<SeccompProfile<'a>>,
+    pub seccomp_profile: Option<SecurityProfile<'a>>,
+    /// AppArmor's confinement.
+    #[serde(deserialize_with = "lenient")]
+    pub app_armor_profile: Option<SecurityProfile<'a>>,
+    /// SELinux' label.
+    #[serde(deserialize_with = "lenient")]
+    pub se_linux_options: Option<Box<SeLinuxOptions<'a>>>,
+    /// Container only: which parts of `/proc` are masked.
+    #[serde(deserialize_with = "lenient")]
+    pub proc_mount: Text<'a>,
+    /// Windows alone.
+    #[serde(deserialize_with = "lenient")]
+    pub windows_options: WindowsOptions,
+    /// Pod only: kernel parameters.
+    #[serde(deserialize_with = "lenient")]
+    pub sysctls: Vec<Sysctl<'a>>,
 }
 
 /// `securityContext.capabilities`.
@@ -57,10 +72,43 @@ pub struct Capabilities<'a> {
     pub drop: Vec<Text<'a>>,
 }
 
-/// `securityContext.seccompProfile`.
+/// `securityContext.seLinuxOptions`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
-pub struct SeccompProfile<'a> {
+pub struct SeLinuxOptions<'a> {
+    /// Such as `container_t`.
+    #[serde(rename = "type", deserialize_with = "lenient")]
+    pub kind: Text<'a>,
+    /// User of the label.
+    #[serde(deserialize_with = "lenient")]
+    pub user: Text<'a>,
+    /// Role of the label.
+    #[serde(deserialize_with = "lenient")]
+    pub role: Text<'a>,
+}
+
+/// `securityContext.windowsOptions`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WindowsOptions {
+    /// Runs on the host itself.
+    #[serde(deserialize_with = "lenient")]
+    pub host_process: Option<bool>,
+}
+
+/// `securityContext.sysctls[]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub struct Sysctl<'a> {
+    /// Such as `net.ipv4.tcp_syncookies`.
+    #[serde(deserialize_with = "lenient")]
+    pub name: Text<'a>,
+}
+
+/// `securityContext.seccompProfile` or `.appArmorProfile`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub struct SecurityProfile<'a> {
     /// `RuntimeDefault`, `Localhost` or `Unconfined`.
     #[serde(rename = "type", deserialize_with = "lenient")]
     pub kind: Text<'a>,

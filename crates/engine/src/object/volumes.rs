@@ -1,6 +1,9 @@
-//! Volumes and their mounts, as far as Secrets are concerned.
+//! Volumes and their mounts: of what kind they are, and the Secrets in them.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::{LocalReference, lenient};
 use crate::Text;
@@ -14,22 +17,76 @@ pub struct VolumeMount<'a> {
     pub name: Text<'a>,
 }
 
-/// `volumes[]`, as far as Secrets are concerned.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default, bound(deserialize = "'de: 'a"))]
+/// `volumes[]`.
+#[derive(Clone, Debug, Default)]
 pub struct Volume<'a> {
     /// Name of the volume.
-    #[serde(deserialize_with = "lenient")]
     pub name: Text<'a>,
+    /// The fields that say of what kind it is, such as `hostPath`; those that this version does not know, too. None
+    /// means `emptyDir`, as the API server reads it.
+    pub kinds: Vec<Text<'a>>,
     /// A whole Secret or some of its keys.
-    #[serde(deserialize_with = "lenient")]
     pub secret: Option<SecretVolume<'a>>,
     /// Several sources in one directory.
-    #[serde(deserialize_with = "lenient")]
     pub projected: Option<Projected<'a>>,
     /// A driver's volume.
-    #[serde(deserialize_with = "lenient")]
     pub csi: Option<CsiVolume<'a>>,
+}
+
+impl Volume<'_> {
+    /// Whether it is of this kind, such as `hostPath`.
+    #[must_use]
+    pub fn is_of(&self, kind: &str) -> bool {
+        self.kinds.iter().any(|it| it.as_str() == kind)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Volume<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct VolumeVisitor;
+
+        impl<'de> Visitor<'de> for VolumeVisitor {
+            type Value = Volume<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a volume")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Volume<'de>, A::Error> {
+                let mut volume = Volume::default();
+                while let Some(key) = map.next_key::<Text<'de>>()? {
+                    let is_there = match key.as_str() {
+                        "name" => {
+                            volume.name = map.next_value()?;
+                            false
+                        }
+                        "secret" => read(&mut volume.secret, &mut map)?,
+                        "projected" => read(&mut volume.projected, &mut map)?,
+                        "csi" => read(&mut volume.csi, &mut map)?,
+                        _ => map.next_value::<Option<IgnoredAny>>()?.is_some(),
+                    };
+                    if is_there {
+                        volume.kinds.push(key);
+                    }
+                }
+                Ok(volume)
+            }
+        }
+
+        deserializer.deserialize_map(VolumeVisitor)
+    }
+}
+
+/// Reads a value into `field`; whether it is there.
+fn read<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
+    field: &mut Option<T>,
+    map: &mut A,
+) -> Result<bool, A::Error> {
+    if field.is_some() {
+        return Err(A::Error::custom("a field of a volume is there twice"));
+    }
+    *field = map.next_value()?;
+    Ok(field.is_some())
 }
 
 /// `volumes[].secret`.

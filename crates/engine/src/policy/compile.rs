@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use portcullis_api::{
-    Component, LiteralPolicy, OnMissing, PodSecurity, RuleId, Scope, SecretEntry, Secrets, SecurityPolicy,
+    Component, LiteralPolicy, OnMissing, RuleId, Scope, SecretEntry, Secrets, SecurityPolicy,
     SecurityPolicySpec, Selector, Severity,
 };
 
 use super::{
-    CompiledComponent, CompiledEntry, CompiledHttp, CompiledPodSecurity, CompiledPolicy, CompiledSecrets,
-    LabelSelector, PolicyName, network,
+    CompiledComponent, CompiledEntry, CompiledHttp, CompiledPolicy, CompiledSecrets, LabelSelector,
+    PolicyName, network, pod_security,
 };
 use crate::rules;
 
@@ -110,7 +110,10 @@ fn compile(name: PolicyName, spec: &SecurityPolicySpec, findings: &mut Findings)
         enforcement: spec.enforcement,
         workloads,
         components,
-        pod_security: spec.pod_security.as_ref().map(compile_pod_security),
+        pod_security: spec
+            .pod_security
+            .as_ref()
+            .map(|it| pod_security::compile(it, findings)),
         secrets: spec
             .secrets
             .as_ref()
@@ -154,18 +157,6 @@ fn compile_components(components: &[Component], findings: &mut Findings) -> Vec<
         }));
     }
     compiled
-}
-
-fn compile_pod_security(section: &PodSecurity) -> CompiledPodSecurity {
-    let mut defaults = section.defaults.clone().unwrap_or_default();
-    defaults.sort_unstable();
-    defaults.dedup();
-    CompiledPodSecurity {
-        level: section
-            .level
-            .unwrap_or(portcullis_api::PodSecurityLevel::Restricted),
-        defaults,
-    }
 }
 
 fn compile_secrets(

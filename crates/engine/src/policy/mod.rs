@@ -2,15 +2,17 @@
 
 mod compile;
 mod network;
+mod pod_security;
 mod selector;
 
 use std::collections::HashMap;
 use std::fmt;
 
-use portcullis_api::{Enforcement, PodDefault, PodSecurityLevel, Role, RuleId, Severity};
+use portcullis_api::{Enforcement, Role, RuleId, Severity};
 
 pub use compile::{Finding, InvalidPolicy};
 pub use network::{CompiledFlow, CompiledNetwork, CompiledPeer, CompiledPort, Protocol};
+pub use pod_security::{CompiledPodSecurity, PodSecurityVersion};
 pub use selector::{LabelSelector, Labels};
 
 /// Namespaces that are never governed, beside the operator's own.
@@ -94,15 +96,6 @@ pub struct CompiledComponent {
     pub role: Role,
     /// Its pods.
     pub selector: LabelSelector,
-}
-
-/// `spec.podSecurity` with its defaults filled in.
-#[derive(Clone, Debug)]
-pub struct CompiledPodSecurity {
-    /// Level of the standard.
-    pub level: PodSecurityLevel,
-    /// What is set on pods, sorted.
-    pub defaults: Vec<PodDefault>,
 }
 
 /// `spec.secrets` with its defaults filled in.

@@ -175,6 +175,18 @@ fn container(name: &'static str) -> impl Strategy<Value = Value> {
         ("args", vec(text(), 0..3).prop_map(Value::from).boxed()),
         ("command", vec(text(), 0..2).prop_map(Value::from).boxed()),
         ("volumeMounts", Just(json!([{"name": "data"}])).boxed()),
+        (
+            "ports",
+            Just(json!([{"containerPort": 80}, {"hostPort": 80}])).boxed(),
+        ),
+        (
+            "livenessProbe",
+            Just(json!({"httpGet": {"host": "example.com"}})).boxed(),
+        ),
+        (
+            "lifecycle",
+            Just(json!({"preStop": {"tcpSocket": {"host": "example.com"}}})).boxed(),
+        ),
     ])
     .prop_map(move |mut container| {
         container["name"] = name.into();
@@ -190,6 +202,11 @@ fn security_context() -> impl Strategy<Value = Value> {
         json!({"type": "Unconfined"}),
         json!({}),
     ]);
+    let selinux = prop::sample::select(vec![
+        json!({"type": "container_t", "level": "s0"}),
+        json!({"type": "spc_t", "role": "system_r"}),
+        json!({}),
+    ]);
     fields(vec![
         ("runAsNonRoot", flag()),
         ("runAsUser", user.boxed()),
@@ -197,7 +214,18 @@ fn security_context() -> impl Strategy<Value = Value> {
         ("allowPrivilegeEscalation", flag()),
         ("readOnlyRootFilesystem", flag()),
         ("capabilities", capabilities().boxed()),
-        ("seccompProfile", profile.boxed()),
+        ("seccompProfile", profile.clone().boxed()),
+        ("appArmorProfile", profile.boxed()),
+        ("seLinuxOptions", selinux.boxed()),
+        (
+            "procMount",
+            prop::sample::select(vec![json!("Default"), json!("Unmasked")]).boxed(),
+        ),
+        ("windowsOptions", fields(vec![("hostProcess", flag())]).boxed()),
+        (
+            "sysctls",
+            prop::sample::select(vec![json!([]), json!([{"name": "kernel.msgmax"}])]).boxed(),
+        ),
     ])
 }
 
@@ -246,6 +274,8 @@ fn volume() -> impl Strategy<Value = Value> {
         json!({"name": "data", "projected": {"sources": [{"secret": {"name": "absent"}}, {"configMap": {}}]}}),
         json!({"name": "unused", "csi": {"nodePublishSecretRef": {"name": "absent"}}}),
         json!({"name": "tmp", "emptyDir": {}}),
+        json!({"name": "node", "hostPath": {"path": "/"}}),
+        json!({"name": "share", "nfs": {"server": "nfs.example.com"}, "secret": null}),
     ])
 }
 

@@ -4,9 +4,10 @@
 //! Pods that state Windows are exempt: the API server refuses the field there.
 //! Source: Pod Security Standards, Restricted, "Privilege Escalation"; S0-85, S3-44, S3-73.
 
-use portcullis_api::{PodSecurityLevel, RuleId};
+use portcullis_api::RuleId;
 
-use super::{container_field, level, shown};
+use super::standard::Standard;
+use super::{container_field, shown};
 use crate::rules::{Context, Findings, Rule, Section, Severities};
 use crate::verdict::Observed;
 
@@ -23,7 +24,8 @@ pub(in crate::rules) const RULE: Rule = Rule {
 const FIX: &str = "set allowPrivilegeEscalation to false";
 
 fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
-    if level(context) < PodSecurityLevel::Restricted || context.subject.is_windows() {
+    let standard = Standard::of(context);
+    if !standard.is_restricted() || !standard.since(8) || standard.exempts_windows() {
         return;
     }
     for it in context.subject.containers() {

@@ -7,9 +7,10 @@
 //! Pods that state Windows are exempt from Restricted: the API server refuses the fields there.
 //! Source: Pod Security Standards, "Capabilities"; S0-85, S3-44, S3-73.
 
-use portcullis_api::{PodSecurityLevel, RuleId};
+use portcullis_api::RuleId;
 
-use super::{container_field, level, shown};
+use super::standard::Standard;
+use super::{container_field, shown};
 use crate::object::Capabilities;
 use crate::path::FieldPath;
 use crate::rules::{Context, Findings, Rule, Section, Severities};
@@ -52,12 +53,12 @@ const RUNTIME_DEFAULT_BEYOND_BASELINE: &str = "NET_RAW";
 const FIX_DROP: &str = "set capabilities.drop to [ALL], in capital letters";
 
 fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
-    let (allowed, drops_all) = match level(context) {
-        PodSecurityLevel::Privileged => return,
-        PodSecurityLevel::Baseline => (BASELINE, false),
-        PodSecurityLevel::Restricted if context.subject.is_windows() => return,
-        PodSecurityLevel::Restricted => (RESTRICTED, true),
-    };
+    let standard = Standard::of(context);
+    let drops_all = standard.is_restricted() && standard.since(22);
+    if !standard.is_baseline() || drops_all && standard.exempts_windows() {
+        return;
+    }
+    let allowed = if drops_all { RESTRICTED } else { BASELINE };
     for it in context.subject.containers() {
         let path = || container_field(context, &it, "capabilities");
         let capabilities = it.container.security_context.capabilities.as_ref();

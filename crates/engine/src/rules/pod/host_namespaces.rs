@@ -3,9 +3,10 @@
 //! Fields: `hostNetwork`, `hostPID`, `hostIPC` of the pod spec. Allowed: `false`, unset.
 //! Source: Pod Security Standards, Baseline, "Host Namespaces"; S0-85, S3-44, S3-73.
 
-use portcullis_api::{PodSecurityLevel, RuleId};
+use portcullis_api::RuleId;
 
-use super::{level, shown};
+use super::shown;
+use super::standard::Standard;
 use crate::rules::{Context, Findings, Rule, Section, Severities};
 
 pub(in crate::rules) const RULE: Rule = Rule {
@@ -22,7 +23,7 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     let Some((_, spec)) = context.subject.pod() else {
         return;
     };
-    if level(context) < PodSecurityLevel::Baseline {
+    if !Standard::of(context).is_baseline() {
         return;
     }
     for (field, shared) in [

@@ -4,29 +4,29 @@
 //! Nothing is allocated for a pod that satisfies a rule.
 
 pub(super) mod allow_privilege_escalation;
+pub(super) mod apparmor_profile;
 pub(super) mod capabilities;
 pub(super) mod host_namespaces;
+pub(super) mod host_path_volumes;
+pub(super) mod host_ports;
+pub(super) mod host_probes;
+pub(super) mod host_process;
 pub(super) mod privileged;
+pub(super) mod proc_mount;
 pub(super) mod read_only_root_filesystem;
 pub(super) mod run_as_non_root;
+pub(super) mod run_as_user;
 pub(super) mod seccomp_profile;
-
-use portcullis_api::PodSecurityLevel;
+pub(super) mod selinux_options;
+mod standard;
+pub(super) mod sysctls;
+pub(super) mod volume_types;
 
 use super::{Context, Findings};
 use crate::object::SecurityContext;
 use crate::path::FieldPath;
 use crate::subject::ContainerRef;
 use crate::verdict::Observed;
-
-/// Level of the standard that the policy asks for; `Privileged` asks for none of its controls.
-fn level(context: &Context<'_, '_>) -> PodSecurityLevel {
-    context
-        .policy
-        .pod_security
-        .as_ref()
-        .map_or(PodSecurityLevel::Privileged, |it| it.level)
-}
 
 /// Path of one field of a container's security context.
 fn container_field(context: &Context<'_, '_>, it: &ContainerRef<'_, '_>, field: &'static str) -> FieldPath {
@@ -42,6 +42,15 @@ fn pod_field(context: &Context<'_, '_>, field: &'static str) -> FieldPath {
         .subject
         .pod_spec_path()
         .fields(&["securityContext", field])
+}
+
+/// Path of one annotation of the pods.
+fn annotation(context: &Context<'_, '_>, key: &str) -> FieldPath {
+    let metadata = context
+        .subject
+        .template_path()
+        .fields(&["metadata", "annotations"]);
+    metadata.key(key)
 }
 
 /// Says of the pod's violation recorded last that it is also one of each container that inherits it: no container is the

@@ -3,9 +3,10 @@
 //! Field: `securityContext.privileged` of each container. Allowed: `false`, unset.
 //! Source: Pod Security Standards, Baseline, "Privileged Containers"; S0-85, S3-44, S3-73.
 
-use portcullis_api::{PodSecurityLevel, RuleId};
+use portcullis_api::RuleId;
 
-use super::{container_field, level, shown};
+use super::standard::Standard;
+use super::{container_field, shown};
 use crate::rules::{Context, Findings, Rule, Section, Severities};
 
 pub(in crate::rules) const RULE: Rule = Rule {
@@ -19,7 +20,7 @@ pub(in crate::rules) const RULE: Rule = Rule {
 };
 
 fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
-    if level(context) < PodSecurityLevel::Baseline {
+    if !Standard::of(context).is_baseline() {
         return;
     }
     for it in context.subject.containers() {

@@ -1,14 +1,16 @@
 //! A seccomp profile filters the system calls of each container.
 //!
 //! Field: `securityContext.seccompProfile.type` of pod and container; a container's wins over the pod's. Allowed:
-//! `RuntimeDefault`, `Localhost`; at Baseline also unset. Annotations of old Kubernetes versions no longer count.
-//! Pods that state Windows are exempt from Restricted: the API server refuses the field there.
+//! `RuntimeDefault`, `Localhost`; at Baseline also unset. Before v1.19 the annotations of that time are read instead,
+//! which nodes ignore since v1.27. Pods that state Windows are exempt from Restricted: the API server refuses the field
+//! there.
 //! Source: Pod Security Standards, "Seccomp"; S0-85, S3-44, S3-73.
 
-use portcullis_api::{PodSecurityLevel, RuleId};
+use portcullis_api::RuleId;
 
-use super::{container_field, inherit, level, pod_field, shown};
-use crate::object::SecurityContext;
+use super::standard::Standard;
+use super::{annotation, container_field, inherit, pod_field, shown};
+use crate::object::{Metadata, SecurityContext};
 use crate::rules::{Context, Findings, Rule, Section, Severities};
 use crate::verdict::Observed;
 
@@ -25,12 +27,22 @@ pub(in crate::rules) const RULE: Rule = Rule {
 const REQUIRED: &str = "RuntimeDefault or Localhost";
 const FIX: &str = "set seccompProfile to {type: RuntimeDefault}";
 
+/// Annotation with the profile of the pod, before v1.19.
+const POD_ANNOTATION: &str = "seccomp.security.alpha.kubernetes.io/pod";
+
+/// What annotations with the profile of a container begin with, before v1.19.
+const CONTAINER_ANNOTATION: &str = "container.seccomp.security.alpha.kubernetes.io/";
+
 fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
-    let (Some((_, spec)), level) = (context.subject.pod(), level(context)) else {
+    let standard = Standard::of(context);
+    let Some((metadata, spec)) = context.subject.pod().filter(|_| standard.is_baseline()) else {
         return;
     };
-    let restricted = level == PodSecurityLevel::Restricted;
-    if level < PodSecurityLevel::Baseline || restricted && context.subject.is_windows() {
+    if !standard.since(19) {
+        return check_annotations(context, metadata, findings);
+    }
+    let is_required = standard.is_restricted();
+    if is_required && standard.exempts_windows() {
         return;
     }
     let of_pod = profile(&spec.security_context);
@@ -46,7 +58,7 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
         let observed = match own {
             Some(own) if is_filter(own) => continue,
             Some(bad) => shown(bad),
-            None if restricted && of_pod.is_none() => Observed::Unset("left to the kubelet"),
+            None if is_required && of_pod.is_none() => Observed::Unset("left to the kubelet"),
             None => continue,
         };
         let path = container_field(context, &it, "seccompProfile");
@@ -54,6 +66,24 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
         // What is stated is worse than what is left to the kubelet, which may have a filter.
         if let Some(bad) = own {
             findings.about(bad);
+        }
+    }
+}
+
+fn check_annotations(context: &Context<'_, '_>, metadata: &Metadata<'_>, findings: &mut Findings<'_>) {
+    let containers = context.subject.containers();
+    let names = containers.map(|it| format!("{CONTAINER_ANNOTATION}{}", it.container.name));
+    for key in names.chain([POD_ANNOTATION.to_owned()]) {
+        let Some(value) = metadata.annotations.get(key.as_str()) else {
+            continue;
+        };
+        let is_filter =
+            matches!(value.as_str(), "runtime/default" | "docker/default") || value.starts_with("localhost/");
+        if !is_filter {
+            let required = "runtime/default, docker/default or localhost/…";
+            let fix = "remove it, or set it to runtime/default";
+            findings.violation(annotation(context, &key), shown(value), required, fix);
+            findings.about(value.as_str());
         }
     }
 }
