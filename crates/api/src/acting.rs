@@ -26,9 +26,13 @@ pub const JUDGING_FIELDS: &[&str] = &[
     "spec.contact",
     "spec.rules",
     "spec.podSecurity.level",
+    "spec.podSecurity.version",
     // Sets fields of pods, but only to values for which a rule of the same section could as well refuse the pod that
     // lacks them: it takes from nobody what judging leaves.
     "spec.podSecurity.defaults",
+    "spec.images.registries",
+    "spec.images.requireDigest",
+    "spec.images.versions",
     "spec.secrets.literals",
     "spec.secrets.onMissing",
     "spec.secrets.entries[].name",

@@ -5,6 +5,7 @@
 
 mod acting;
 mod http;
+mod images;
 mod network;
 mod pod_security;
 mod policy;
@@ -15,6 +16,7 @@ mod status;
 
 pub use acting::{ACTING_FIELDS, JUDGING_FIELDS, REACH_FIELDS};
 pub use http::{Cors, Http};
+pub use images::{ImageVersions, Images};
 pub use network::{
     Flow, FlowDefault, Network, NetworkMode, Peer, PodsOfNamespace, Port, Preset, preset_fixes_ports,
 };

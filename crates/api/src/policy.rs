@@ -4,11 +4,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Http, Network, PodSecurity, RuleId, Secrets, SecurityPolicyStatus, Selector};
+use crate::{Http, Images, Network, PodSecurity, RuleId, Secrets, SecurityPolicyStatus, Selector};
 
 /// What the workloads of one application must satisfy.
 ///
-/// A section that is stated (`podSecurity`, `secrets`, `http`, `network`) switches its rules on, also when it
+/// A section that is stated (`podSecurity`, `images`, `secrets`, `http`, `network`) switches its rules on, also when it
 /// is empty (`http: {}`); a section that is absent asks for nothing.
 #[expect(
     clippy::duplicated_attributes,
@@ -103,6 +103,10 @@ pub struct SecurityPolicySpec {
     /// Pod security: switches on the rules `pod/*`. Example: `{level: Restricted, defaults: [SeccompProfile]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_security: Option<PodSecurity>,
+
+    /// Images: switches on the rules `image/*`. Example: `{registries: [ghcr.io/acme], requireDigest: true}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Images>,
 
     /// Credentials of the application: switches on the rules `secret/*`. Example: `{literals: Forbidden}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

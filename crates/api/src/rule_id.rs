@@ -60,6 +60,12 @@ rule_ids! {
     PodVolumeTypes = "pod/volume-types",
     /// Root file system is read-only
     PodReadOnlyRootFilesystem = "pod/read-only-root-filesystem",
+    /// Images are named by what does not move
+    ImagePinned = "image/pinned",
+    /// Images have a supported version
+    ImageSupportedVersion = "image/supported-version",
+    /// Nodes run the image that is meant
+    ImagePullPolicy = "image/pull-policy",
     /// No wildcard among the origins
     HttpCorsWildcard = "http/cors-wildcard",
     /// Origins are set and lie in the policy's list

@@ -6,6 +6,7 @@
 mod environment;
 mod evaluate;
 pub mod facts;
+mod image_name;
 pub mod mutation;
 pub mod object;
 pub mod path;

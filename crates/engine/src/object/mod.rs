@@ -184,6 +184,12 @@ pub struct Container<'a> {
     /// Name within the pod.
     #[serde(deserialize_with = "lenient")]
     pub name: Text<'a>,
+    /// The image.
+    #[serde(deserialize_with = "lenient")]
+    pub image: Text<'a>,
+    /// `Always`, `IfNotPresent` or `Never`.
+    #[serde(deserialize_with = "lenient")]
+    pub image_pull_policy: Text<'a>,
     /// Entrypoint instead of the image's.
     #[serde(deserialize_with = "lenient")]
     pub command: Vec<Text<'a>>,

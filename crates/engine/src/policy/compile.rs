@@ -13,7 +13,7 @@ use portcullis_api::{
 
 use super::{
     CompiledComponent, CompiledEntry, CompiledHttp, CompiledPolicy, CompiledSecrets, LabelSelector,
-    PolicyName, network, pod_security,
+    PolicyName, images, network, pod_security,
 };
 use crate::rules;
 
@@ -114,6 +114,7 @@ fn compile(name: PolicyName, spec: &SecurityPolicySpec, findings: &mut Findings)
             .pod_security
             .as_ref()
             .map(|it| pod_security::compile(it, findings)),
+        images: spec.images.as_ref().map(|it| images::compile(it, findings)),
         secrets: spec
             .secrets
             .as_ref()

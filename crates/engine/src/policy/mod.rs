@@ -1,6 +1,7 @@
 //! Policies as the engine uses them: parsed once, in one place, for webhook, controller and command line.
 
 mod compile;
+mod images;
 mod network;
 mod pod_security;
 mod selector;
@@ -11,6 +12,7 @@ use std::fmt;
 use portcullis_api::{Enforcement, Role, RuleId, Severity};
 
 pub use compile::{Finding, InvalidPolicy};
+pub use images::{CompiledImages, CompiledVersions};
 pub use network::{CompiledFlow, CompiledNetwork, CompiledPeer, CompiledPort, Protocol};
 pub use pod_security::{CompiledPodSecurity, PodSecurityVersion};
 pub use selector::{LabelSelector, Labels};
@@ -49,6 +51,8 @@ pub struct CompiledPolicy {
     pub components: Vec<CompiledComponent>,
     /// `podSecurity`, where it is stated.
     pub pod_security: Option<CompiledPodSecurity>,
+    /// `images`, where it is stated.
+    pub images: Option<CompiledImages>,
     /// `secrets`, where it is stated.
     pub secrets: Option<CompiledSecrets>,
     /// `http`, where it is stated.

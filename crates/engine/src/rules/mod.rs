@@ -5,6 +5,7 @@
 //! a test.
 
 mod http;
+mod image;
 mod pod;
 mod secret;
 
@@ -61,6 +62,8 @@ pub struct Rule {
 pub enum Section {
     /// `spec.podSecurity`
     PodSecurity,
+    /// `spec.images`
+    Images,
     /// `spec.secrets`
     Secrets,
     /// `spec.http`
@@ -73,6 +76,7 @@ impl Section {
     pub fn is_stated(self, spec: &SecurityPolicySpec) -> bool {
         match self {
             Self::PodSecurity => spec.pod_security.is_some(),
+            Self::Images => spec.images.is_some(),
             Self::Secrets => spec.secrets.is_some(),
             Self::Http => spec.http.is_some(),
         }
@@ -83,6 +87,7 @@ impl Section {
     pub fn field(self) -> &'static str {
         match self {
             Self::PodSecurity => "spec.podSecurity",
+            Self::Images => "spec.images",
             Self::Secrets => "spec.secrets",
             Self::Http => "spec.http",
         }
@@ -111,6 +116,18 @@ impl Severities {
     pub const OFF_DENY_DENY: Self = Self {
         development: Severity::Disabled,
         staging: Severity::Deny,
+        production: Severity::Deny,
+    };
+    /// `off/warn/deny`
+    pub const OFF_WARN_DENY: Self = Self {
+        development: Severity::Disabled,
+        staging: Severity::Warn,
+        production: Severity::Deny,
+    };
+    /// `warn/warn/deny`
+    pub const WARN_WARN_DENY: Self = Self {
+        development: Severity::Warn,
+        staging: Severity::Warn,
         production: Severity::Deny,
     };
     /// `off/warn/warn`
@@ -152,6 +169,9 @@ pub fn rule(id: RuleId) -> &'static Rule {
         RuleId::PodHostProbes => &pod::host_probes::RULE,
         RuleId::PodVolumeTypes => &pod::volume_types::RULE,
         RuleId::PodReadOnlyRootFilesystem => &pod::read_only_root_filesystem::RULE,
+        RuleId::ImagePinned => &image::pinned::RULE,
+        RuleId::ImageSupportedVersion => &image::supported_version::RULE,
+        RuleId::ImagePullPolicy => &image::pull_policy::RULE,
         RuleId::HttpCorsWildcard => &http::cors_wildcard::RULE,
         RuleId::HttpCorsExplicit => &http::cors_explicit::RULE,
         RuleId::SecretMissing => &secret::missing::RULE,
@@ -250,6 +270,13 @@ impl<'c> Findings<'c> {
             facts: BTreeSet::new(),
             ratcheted: false,
         });
+    }
+
+    /// Says of the violation recorded last that it is no more than a warning, whatever the rule's severity.
+    pub fn warns_at_most(&mut self) {
+        if let Some(violation) = self.violations.last_mut() {
+            violation.severity = violation.severity.min(Severity::Warn);
+        }
     }
 
     /// Says of the violation recorded last what offends at its place: an origin, a Secret and a key, a capability, the
