@@ -117,9 +117,11 @@ fn existing_workloads_are_audited_and_counted() -> Result<()> {
     ))?;
     operator.put(&deployment("redis", "magsag", json!({"runAsUser": 0})))?;
     operator.put(&deployment("other", "other", json!({})))?;
+    let milder = ["pod/read-only-root-filesystem", "pod/resources", "pod/probes"];
+    let milder = milder.map(|id| json!({"id": id, "enforcement": "Disabled"}));
     let spec = json!({
         "enforcement": "Warn", "podSecurity": {"defaults": ["SeccompProfile", "AllowPrivilegeEscalation", "DropCapabilities"]},
-        "rules": [{"id": "pod/read-only-root-filesystem", "enforcement": "Disabled"}],
+        "rules": milder,
     });
     operator.put(&policy("audited", &spec))?;
     eventually(|| {

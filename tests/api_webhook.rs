@@ -34,7 +34,10 @@ fn three_violations_are_one_denial_that_says_how_to_mend_each() -> Result<()> {
   contact: "#agents-platform"
   workloads: { scope: Selected, selector: { matchLabels: { app.kubernetes.io/part-of: magsag } } }
   components: [{ name: api, role: HttpService, selector: { matchLabels: { app: magsag-api } } }]
-  rules: [{ id: pod/read-only-root-filesystem, enforcement: Disabled }]
+  rules:
+    - { id: pod/read-only-root-filesystem, enforcement: Disabled }
+    - { id: pod/resources, enforcement: Disabled }
+    - { id: pod/probes, enforcement: Disabled }
   podSecurity: { level: Restricted, defaults: [SeccompProfile, AllowPrivilegeEscalation, DropCapabilities] }
   secrets:
     literals: Forbidden
@@ -126,7 +129,10 @@ fn pods_get_defaults_and_secrets_and_templates_stay_as_they_are() -> Result<()> 
   environment: Production
   enforcement: Deny
   workloads: { scope: Namespace }
-  rules: [{ id: pod/read-only-root-filesystem, enforcement: Disabled }]
+  rules:
+    - { id: pod/read-only-root-filesystem, enforcement: Disabled }
+    - { id: pod/resources, enforcement: Disabled }
+    - { id: pod/probes, enforcement: Disabled }
   podSecurity: { level: Restricted, defaults: [SeccompProfile, AllowPrivilegeEscalation, RunAsNonRoot, DropCapabilities] }
   secrets:
     entries: [{ name: key, env: API_KEY, secretRef: { name: magsag, key: api-key }, delivery: { mode: Env, containers: [api] } }]

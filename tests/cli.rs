@@ -143,6 +143,9 @@ fn eight_mebibytes_of_json_are_judged() -> Result<()> {
                 "containers": [{
                     "name": "app", "image": "registry.example.com/app:1.4.2",
                     "securityContext": {"readOnlyRootFilesystem": true},
+                    "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "256Mi"}},
+                    "readinessProbe": {"tcpSocket": {"port": 8000}},
+                    "livenessProbe": {"tcpSocket": {"port": 8000}},
                     "env": (0..60).map(variable).collect::<Vec<_>>(),
                 }],
             }}},

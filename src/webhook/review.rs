@@ -223,7 +223,7 @@ impl<'r, 'p> Case<'r, 'p> {
         context
             .watched
             .fill(&namespace, references(&owner), &mut self.facts);
-        verdict.ratchet(&self.evaluate(&governing, &owner));
+        verdict.ratchet_by_owner(&self.evaluate(&governing, &owner));
     }
 
     fn evaluate(&self, governing: &[Governing<'_>], subject: &Subject<'_>) -> Verdict {

@@ -7,7 +7,10 @@ pub const STRICT: &str = r##"
   enforcement: Deny
   contact: "#agents-platform"
   workloads: { scope: Namespace }
-  rules: [{ id: pod/read-only-root-filesystem, enforcement: Disabled }]
+  rules:
+    - { id: pod/read-only-root-filesystem, enforcement: Disabled }
+    - { id: pod/resources, enforcement: Disabled }
+    - { id: pod/probes, enforcement: Disabled }
   podSecurity: { level: Restricted, defaults: [SeccompProfile, AllowPrivilegeEscalation, DropCapabilities] }
 "##;
 

@@ -349,7 +349,6 @@ fn repair(spec: &mut Value) {
     {
         remove(context, "sysctls");
     }
-    let shares_network = is(spec, "hostNetwork", true);
     for list in ["containers", "initContainers"] {
         for container in spec
             .get_mut(list)
@@ -358,10 +357,6 @@ fn repair(spec: &mut Value) {
             .flatten()
         {
             repair_container(container);
-            // The API server sets it itself, and what we are given here is not what it stores.
-            if shares_network && let Some(port) = container.pointer_mut("/ports/0") {
-                set(port, "hostPort", 80);
-            }
             if let Some(context) = container
                 .get_mut("securityContext")
                 .filter(|_| !has_user_namespace)

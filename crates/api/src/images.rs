@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.registries) || self.registries.all(r, r.matches('^[^/@]*[.:][^/@]*(/[^@:]+)*$|^localhost(/[^@:]+)*$'))")
+    validation = Rule::new("!has(self.registries) || self.registries.all(r, r.matches('^(localhost|[a-zA-Z0-9-]+([.][a-zA-Z0-9-]+)+|[a-zA-Z0-9.-]+:[0-9]{1,5})(/[a-z0-9._-]+)*$|^[a-zA-Z0-9-]+([.][a-zA-Z0-9-]+)+:[0-9]{1,5}(/[a-z0-9._-]+)*$'))")
         .message("images.registries[] must begin with the registry's host and name no tag, such as ghcr.io/acme or docker.io/library/postgres")
 )]
 pub struct Images {
@@ -37,7 +37,8 @@ pub struct ImageVersions {
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[^@\s]+$"))]
     pub image: String,
 
-    /// Range of semantic versions that are supported. The version of an image is its tag, or else the pod's label
+    /// Range of semantic versions that are supported; a version alone means that and what is compatible with it, as in
+    /// `^1.4.2`. The version of an image is its tag, or else the pod's label
     /// `app.kubernetes.io/version`. Example: `">=1.0.0 <1.1.0"`.
     #[schemars(length(min = 1, max = 128))]
     pub supported: String,

@@ -58,6 +58,12 @@ rule_ids! {
     PodHostProbes = "pod/host-probes",
     /// None but harmless kinds of volumes
     PodVolumeTypes = "pod/volume-types",
+    /// Containers do not see each other's processes
+    PodShareProcessNamespace = "pod/share-process-namespace",
+    /// Processor time and memory are stated
+    PodResources = "pod/resources",
+    /// Probes are there
+    PodProbes = "pod/probes",
     /// Root file system is read-only
     PodReadOnlyRootFilesystem = "pod/read-only-root-filesystem",
     /// Images are named by what does not move

@@ -1,6 +1,7 @@
 //! Names of images, as a node reads them.
 //!
-//! Source: the distribution project's grammar of references, and its defaults `docker.io` and `library/`.
+//! Source: the distribution project's grammar of references, and its defaults `docker.io` and `library/`. No namespace has
+//! a capital letter, so that what has one is a host.
 
 use std::borrow::Cow;
 
@@ -13,15 +14,18 @@ pub(crate) struct ImageName<'n> {
     pub tag: Option<&'n str>,
     /// The digest, where one is stated that has the form of one.
     pub digest: Option<&'n str>,
+    /// Whether what follows an `@` has not the form of one.
+    pub has_bad_digest: bool,
 }
 
 impl<'n> ImageName<'n> {
     /// Reads any text; what has not the form of a name is a repository that nobody has.
     pub(crate) fn parse(text: &'n str) -> Self {
-        let (name, digest) = match text.split_once('@') {
-            Some((name, digest)) => (name, Some(digest).filter(|it| is_digest(it))),
+        let (name, stated) = match text.split_once('@') {
+            Some((name, digest)) => (name, Some(digest)),
             None => (text, None),
         };
+        let digest = stated.filter(|it| is_digest(it));
         // The port of a registry is no tag.
         let (repository, tag) = match name.rsplit_once(':') {
             Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
@@ -31,7 +35,20 @@ impl<'n> ImageName<'n> {
             repository: with_registry(repository),
             tag,
             digest,
+            has_bad_digest: stated.is_some() && digest.is_none(),
         }
+    }
+
+    /// Whether it has the form of a name at all.
+    pub(crate) fn is_valid(&self) -> bool {
+        let is_part = |it: &str| {
+            !it.is_empty()
+                && it
+                    .bytes()
+                    .all(|it| matches!(it, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
+        };
+        let path = self.repository.split_once('/').map(|(_, path)| path);
+        path.is_some_and(|it| it.split('/').all(is_part))
     }
 
     /// Whether it lies in `prefix`, a registry or a repository: `ghcr.io/acme-evil` does not lie in `ghcr.io/acme`.
@@ -47,7 +64,8 @@ impl<'n> ImageName<'n> {
 }
 
 fn with_registry(repository: &str) -> Cow<'_, str> {
-    let is_host = |it: &str| it.contains(['.', ':']) || it == "localhost";
+    let has_capital = |it: &str| it.bytes().any(|it| it.is_ascii_uppercase());
+    let is_host = |it: &str| it.contains(['.', ':']) || it == "localhost" || has_capital(it);
     match repository.split_once('/') {
         Some(("docker.io" | "index.docker.io", path)) => on_docker_hub(path),
         Some((host, _)) if is_host(host) => Cow::Borrowed(repository),
@@ -94,6 +112,7 @@ mod tests {
     #[case("registry:5000/api", "registry:5000/api", None)]
     #[case("registry:5000/api:1", "registry:5000/api", Some("1"))]
     #[case("ghcr.io/acme/api:1.0", "ghcr.io/acme/api", Some("1.0"))]
+    #[case("Mirror/library/redis:7.2", "Mirror/library/redis", Some("7.2"))]
     fn names(#[case] text: &str, #[case] repository: &str, #[case] tag: Option<&str>) {
         let name = ImageName::parse(text);
         assert_eq!(
@@ -107,7 +126,8 @@ mod tests {
         let text = format!("ghcr.io/acme/api:1.0@{SHA}");
         let name = ImageName::parse(&text);
         assert_eq!((name.tag, name.digest), (Some("1.0"), Some(SHA)));
-        assert_eq!(ImageName::parse("ghcr.io/acme/api@sha256:1234").digest, None);
+        let malformed = ImageName::parse("ghcr.io/acme/api@sha256:1234");
+        assert_eq!((malformed.digest, malformed.has_bad_digest), (None, true));
     }
 
     #[rstest]

@@ -154,12 +154,24 @@ impl<'v> Known<'v> {
         known
     }
 
-    /// Whether all that offends offended there before, whichever of the policies is asked.
-    fn covers(&self, violation: &Violation) -> bool {
-        violation.policies.iter().all(|policy| {
-            let before = self.0.get(&(policy, violation.place()));
-            before.is_some_and(|it| violation.offenders().all(|offender| it.contains(&offender)))
+    /// Whether all that offends offended at `places` before, whichever of the policies is asked.
+    fn covers<'n>(&self, violation: &'n Violation, mut places: impl Iterator<Item = Place<'n>>) -> bool {
+        places.all(|place| {
+            violation.policies.iter().all(|policy| {
+                let before = self.0.get(&(policy, place.clone()));
+                before.is_some_and(|it| violation.offenders().all(|offender| it.contains(&offender)))
+            })
         })
+    }
+
+    /// As the object before: containers that did not inherit it are the worse when they do.
+    fn of_the_same(&self, violation: &Violation) -> bool {
+        self.covers(violation, violation.places())
+    }
+
+    /// As the owner's template: containers that were injected inherit what the pod says, and nobody chose that.
+    fn of_the_owner(&self, violation: &Violation) -> bool {
+        self.covers(violation, std::iter::once(violation.place()))
     }
 }
 
@@ -282,9 +294,18 @@ impl Verdict {
     /// same fact at the same place: whatever the fact is, the object is no worse. Where the pods behind it are missing,
     /// it is no worse when it had the violations before that it has if a policy selects it.
     pub fn ratchet(&mut self, before: &Self) {
+        self.lower(before, |known, it| known.of_the_same(it));
+    }
+
+    /// As [`Verdict::ratchet`], by the verdict on the template of which the object is made. It may have more containers.
+    pub fn ratchet_by_owner(&mut self, owner: &Self) {
+        self.lower(owner, |known, it| known.of_the_owner(it));
+    }
+
+    fn lower(&mut self, before: &Self, covers: impl Fn(&Known<'_>, &Violation) -> bool) {
         let known = Known::of(&before.violations);
         for violation in &mut self.violations {
-            violation.ratcheted |= known.covers(violation);
+            violation.ratcheted |= covers(&known, violation);
         }
         let offended = Known::of(before.unknowns.iter().flat_map(|it| &it.violations));
         let unknowns = before.unknowns.iter();
@@ -294,7 +315,7 @@ impl Verdict {
         for unknown in &mut self.unknowns {
             let mut policies = unknown.policies.iter();
             if policies.all(|by| known.contains(&(by, unknown.identity())))
-                && unknown.violations.iter().all(|it| offended.covers(it))
+                && unknown.violations.iter().all(|it| covers(&offended, it))
             {
                 unknown.severity = unknown.severity.min(Severity::Warn);
             }

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use portcullis_api::{Enforcement, RuleId, SecurityPolicy};
+use portcullis_api::{Enforcement, RuleId, SecurityPolicy, Severity};
 use portcullis_engine::mutation::{self, Scope};
 use portcullis_engine::path::{FieldPath, Segment};
 use portcullis_engine::{
@@ -52,7 +52,8 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn policy(&self) -> CompiledPolicy {
+    /// The policy. Rules that only ever warn are left out of it, but for the one that is tried.
+    fn policy(&self, tried: RuleId) -> CompiledPolicy {
         let mut spec = json!({
             "rulesVersion": "v1", "environment": "Production", "enforcement": "Deny",
             "workloads": {"scope": "Namespace"},
@@ -60,6 +61,10 @@ impl Fixture {
         for (field, value) in self.policy.as_object().expect("policy is a map") {
             spec[field] = value.clone();
         }
+        let milder = rules::all().filter(|it| it.severities.production < Severity::Deny && it.id != tried);
+        let milder = milder.map(|it| json!({"id": it.id, "enforcement": "Disabled"}));
+        let stated = spec["rules"].as_array().cloned().unwrap_or_default();
+        spec["rules"] = stated.into_iter().chain(milder).collect();
         let policy: SecurityPolicy = serde_json::from_value(json!({
             "apiVersion": "portcullis.dev/v1alpha1", "kind": "SecurityPolicy",
             "metadata": {"name": "test", "namespace": "agents"}, "spec": spec,
@@ -118,7 +123,7 @@ fn fixture(#[files("fixtures/**/*.yaml")] path: PathBuf) {
         serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let (rule, expected, name) = parts(&path);
 
-    let policy = fixture.policy();
+    let policy = fixture.policy(rule);
     let json = fixture.object.to_string();
     let mut subject = Subject::from_json(&json, "agents").expect("object is readable");
     let facts = fixture.facts(&subject);

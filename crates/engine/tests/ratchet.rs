@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 
 const BASELINE: &str = "podSecurity: {level: Baseline}";
 const RESTRICTED: &str = "podSecurity: {level: Restricted}";
+const IMAGES: &str = "images: {requireDigest: true}";
+const TAGS: &str = "images: {}";
 const SECRETS: &str = "secrets: {}";
 const ENTRIES: &str = "
     components: [{name: api, role: HttpService, selector: {matchLabels: {app: api}}}]
@@ -36,6 +38,11 @@ const CORS_ENV: &str = "
 /// The only container, with these fields.
 fn api(fields: &str) -> String {
     format!("containers: [{{name: api, {fields}}}]")
+}
+
+/// The only volume, of this kind.
+fn volume(kind: &str) -> String {
+    format!("containers: [{{name: api}}]\nvolumes: [{{name: data, {kind}}}]")
 }
 
 fn read(yaml: &str) -> Value {
@@ -104,7 +111,10 @@ fn ratcheted(policy: &str, old: &str, kind: &str, new: &str) -> Verdict {
         Decision::Deny,
         "the new object is no good: {verdict:#?}"
     );
-    verdict.ratchet(&old);
+    match kind {
+        "Pod" => verdict.ratchet_by_owner(&old),
+        _ => verdict.ratchet(&old),
+    }
     verdict
 }
 
@@ -235,6 +245,43 @@ const ADD_MORE: &str = "securityContext: {capabilities: {add: [NET_RAW, SYS_ADMI
     api("env: [{name: CORS_ORIGINS, value: 'app.example.com'}]"),
     api("env: [{name: CORS_ORIGINS, value: ''}]")
 )]
+#[case::another_path_of_the_node(
+    BASELINE,
+    volume("hostPath: {path: /var/log}"),
+    volume("hostPath: {path: /}")
+)]
+#[case::another_path_of_the_node_at_restricted(
+    RESTRICTED,
+    volume("hostPath: {path: /var/log}"),
+    volume("hostPath: {path: /}")
+)]
+#[case::another_kind_of_volume(RESTRICTED, volume("nfs: {server: a}"), volume("iscsi: {iqn: a}"))]
+#[case::another_port_of_the_node(
+    BASELINE,
+    api("ports: [{containerPort: 80, hostPort: 80}]"),
+    api("ports: [{containerPort: 80, hostPort: 22}]")
+)]
+#[case::another_sysctl(
+    BASELINE,
+    format!("securityContext: {{sysctls: [{{name: kernel.msgmax}}]}}\n{}", api("image: a")),
+    format!("securityContext: {{sysctls: [{{name: kernel.sem}}]}}\n{}", api("image: a"))
+)]
+#[case::a_probe_of_another_host(
+    BASELINE,
+    api("livenessProbe: {httpGet: {host: a.example.com}}"),
+    api("livenessProbe: {httpGet: {host: 169.254.169.254}}")
+)]
+#[case::another_label(
+    BASELINE,
+    api("securityContext: {seLinuxOptions: {type: a_t}}"),
+    api("securityContext: {seLinuxOptions: {type: spc_t}}")
+)]
+#[case::another_image_without_a_digest(
+    IMAGES,
+    api("image: 'ghcr.io/acme/api:1.4'"),
+    api("image: 'evil/x:1.4'")
+)]
+#[case::another_image_with_a_tag_that_moves(TAGS, api("image: acme/api"), api("image: evil/x"))]
 fn what_is_worse_than_before_is_denied(
     #[case] policy: &str,
     #[case] old: String,
@@ -243,6 +290,65 @@ fn what_is_worse_than_before_is_denied(
 ) {
     let verdict = ratcheted(policy, &old, kind, &new);
     assert_eq!(verdict.decision(), Decision::Deny, "{verdict:#?}");
+}
+
+/// Nobody but the author of a template lets one of its containers inherit.
+#[rstest]
+#[case::the_user(
+    format!("securityContext: {{runAsNonRoot: false}}\n{}", api("securityContext: {runAsNonRoot: true}")),
+    format!("securityContext: {{runAsNonRoot: false}}\n{}", api("image: a"))
+)]
+#[case::a_container_more(
+    format!("securityContext: {{runAsNonRoot: true, runAsUser: 0}}\n{}", api("image: a")),
+    "securityContext: {runAsNonRoot: true, runAsUser: 0}\ncontainers: [{name: api}, {name: more}]".to_owned()
+)]
+fn a_container_that_begins_to_inherit_is_worse(#[case] old: String, #[case] new: String) {
+    let policy = "podSecurity: {level: Restricted, version: v1.34, defaults: []}";
+    let verdict = ratcheted(policy, &old, "Deployment", &new);
+    assert_eq!(verdict.decision(), Decision::Deny, "{verdict:#?}");
+    let injected = ratcheted(policy, &old, "Pod", &new);
+    let of_pod = |it: &&portcullis_engine::Violation| it.path.display().starts_with("spec.securityContext");
+    assert!(
+        injected.violations.iter().filter(of_pod).all(|it| it.ratcheted),
+        "{injected:#?}"
+    );
+}
+
+/// What the API server makes of a template's pods: it sets fields by others.
+#[rstest]
+#[case::ports_beside_the_network_of_the_host(
+    BASELINE,
+    format!("hostNetwork: true\n{}", api("ports: [{containerPort: 9100}]")),
+    format!("hostNetwork: true\n{}", api("ports: [{containerPort: 9100, hostPort: 9100}]"))
+)]
+fn a_pod_is_no_worse_than_its_template(#[case] policy: &str, #[case] template: String, #[case] pod: String) {
+    let verdict = ratcheted(policy, &template, "Pod", &pod);
+    assert_eq!(verdict.decision(), Decision::Warn, "{verdict:#?}");
+}
+
+#[test]
+fn a_profile_that_the_api_server_made_of_an_annotation_was_there_before() {
+    let annotation = json!({"container.apparmor.security.beta.kubernetes.io/api": "unconfined"});
+    let of = |kind: &str, container: Value| {
+        let pod = json!({"metadata": {"annotations": annotation}, "spec": {"containers": [container]}});
+        let (version, spec) = match kind {
+            "Pod" => ("v1", pod["spec"].clone()),
+            _ => ("apps/v1", json!({"template": pod})),
+        };
+        let metadata = json!({"name": "api", "annotations": pod["metadata"]["annotations"]});
+        let object = json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec});
+        let policy = random::policy("test", &read(BASELINE));
+        let json = object.to_string();
+        let subject = Subject::from_json(&json, "agents").expect("object is readable");
+        let facts = Facts::default();
+        let governing = select([&policy], &subject, None, &facts);
+        evaluate(&governing, &subject, &facts, Enforcement::Deny)
+    };
+    let profile = json!({"appArmorProfile": {"type": "Unconfined"}});
+    let mut pod = of("Pod", json!({"name": "api", "securityContext": profile}));
+    assert_eq!(pod.decision(), Decision::Deny);
+    pod.ratchet_by_owner(&of("Deployment", json!({"name": "api"})));
+    assert_eq!(pod.decision(), Decision::Warn, "{pod:#?}");
 }
 
 #[rstest]
@@ -268,6 +374,22 @@ fn what_is_worse_than_before_is_denied(
     format!("securityContext: {{runAsNonRoot: true, runAsUser: 0}}\n{}", api("image: a")),
     format!("securityContext: {{runAsNonRoot: true}}\n{}", api("securityContext: {runAsUser: 0}"))
 )]
+#[case::a_container_has_the_label_that_it_inherited(
+    BASELINE,
+    format!("securityContext: {{seLinuxOptions: {{type: spc_t}}}}\n{}", api("image: a")),
+    api("securityContext: {seLinuxOptions: {type: spc_t}}")
+)]
+#[case::a_container_has_the_profile_that_it_inherited(
+    BASELINE,
+    format!("securityContext: {{appArmorProfile: {{type: Unconfined}}}}\n{}", api("image: a")),
+    api("securityContext: {appArmorProfile: {type: Unconfined}}")
+)]
+#[case::a_container_is_the_host_process_that_it_inherited(
+    BASELINE,
+    format!("securityContext: {{windowsOptions: {{hostProcess: true}}}}\n{}", api("image: a")),
+    api("securityContext: {windowsOptions: {hostProcess: true}}")
+)]
+#[case::the_same_image_without_a_digest(IMAGES, api("image: acme/api"), api("image: acme/api, tty: true"))]
 #[case::the_pod_is_no_longer_unconfined(
     RESTRICTED,
     format!("securityContext: {{seccompProfile: {{type: Unconfined}}}}\n{}", api("image: a")),

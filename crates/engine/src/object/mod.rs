@@ -9,6 +9,7 @@ mod volumes;
 
 use std::collections::BTreeMap;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 pub use self::probes::{Handler, HostField, Lifecycle};
@@ -18,7 +19,8 @@ pub use self::security::{
 };
 pub use self::variables::{EnvFrom, EnvSource, EnvVar, FieldReference, KeyReference, OptionalReference};
 pub use self::volumes::{
-    CsiVolume, KeyToPath, Projected, ProjectedSecret, ProjectedSource, SecretVolume, Volume, VolumeMount,
+    CsiVolume, HostPathVolume, ImageVolume, KeyToPath, Projected, ProjectedSecret, ProjectedSource,
+    SecretVolume, Volume, VolumeMount,
 };
 use crate::Text;
 
@@ -154,6 +156,15 @@ pub struct PodSpec<'a> {
     /// `false` gives the pod a user namespace of its own.
     #[serde(deserialize_with = "lenient")]
     pub host_users: Option<bool>,
+    /// Shares one process namespace among its containers.
+    #[serde(deserialize_with = "lenient")]
+    pub share_process_namespace: bool,
+    /// `Always`, `OnFailure` or `Never`; unset means the first.
+    #[serde(deserialize_with = "lenient")]
+    pub restart_policy: Text<'a>,
+    /// What all containers get together.
+    #[serde(deserialize_with = "lenient")]
+    pub resources: Resources,
     /// Operating system that the pod states.
     #[serde(deserialize_with = "lenient")]
     pub os: Os<'a>,
@@ -220,15 +231,43 @@ pub struct Container<'a> {
     /// What is called after its start and before its end.
     #[serde(deserialize_with = "lenient")]
     pub lifecycle: Option<Box<Lifecycle<'a>>>,
+    /// What it gets of the node.
+    #[serde(deserialize_with = "lenient")]
+    pub resources: Resources,
     /// Security context.
     #[serde(deserialize_with = "present")]
     pub security_context: SecurityContext<'a>,
+}
+
+/// `resources` of a pod or a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    /// What is set aside for it.
+    #[serde(deserialize_with = "lenient")]
+    pub requests: ResourceList,
+    /// What it gets at most.
+    #[serde(deserialize_with = "lenient")]
+    pub limits: ResourceList,
+}
+
+/// Which amounts are stated; how large they are nobody asks.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ResourceList {
+    /// Processor time.
+    pub cpu: Option<IgnoredAny>,
+    /// Memory.
+    pub memory: Option<IgnoredAny>,
 }
 
 /// One port of a container.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerPort {
+    /// The port of the container.
+    #[serde(deserialize_with = "lenient")]
+    pub container_port: i64,
     /// The same port on the node; 0 is none.
     #[serde(deserialize_with = "lenient")]
     pub host_port: i64,

@@ -31,14 +31,10 @@ pub struct Volume<'a> {
     pub projected: Option<Projected<'a>>,
     /// A driver's volume.
     pub csi: Option<CsiVolume<'a>>,
-}
-
-impl Volume<'_> {
-    /// Whether it is of this kind, such as `hostPath`.
-    #[must_use]
-    pub fn is_of(&self, kind: &str) -> bool {
-        self.kinds.iter().any(|it| it.as_str() == kind)
-    }
+    /// A path of the node.
+    pub host_path: Option<HostPathVolume<'a>>,
+    /// The files of an image.
+    pub image: Option<ImageVolume<'a>>,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Volume<'a> {
@@ -63,6 +59,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Volume<'a> {
                         "secret" => read(&mut volume.secret, &mut map)?,
                         "projected" => read(&mut volume.projected, &mut map)?,
                         "csi" => read(&mut volume.csi, &mut map)?,
+                        "hostPath" => read(&mut volume.host_path, &mut map)?,
+                        "image" => read(&mut volume.image, &mut map)?,
                         _ => map.next_value::<Option<IgnoredAny>>()?.is_some(),
                     };
                     if is_there {
@@ -153,4 +151,25 @@ pub struct CsiVolume<'a> {
     /// Secret with the driver's credentials.
     #[serde(deserialize_with = "lenient")]
     pub node_publish_secret_ref: Option<LocalReference<'a>>,
+}
+
+/// `volumes[].hostPath`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub struct HostPathVolume<'a> {
+    /// Path on the node.
+    #[serde(deserialize_with = "lenient")]
+    pub path: Text<'a>,
+}
+
+/// `volumes[].image`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, bound(deserialize = "'de: 'a"))]
+pub struct ImageVolume<'a> {
+    /// Name of the image.
+    #[serde(deserialize_with = "lenient")]
+    pub reference: Text<'a>,
+    /// `Always`, `IfNotPresent` or `Never`.
+    #[serde(deserialize_with = "lenient")]
+    pub pull_policy: Text<'a>,
 }

@@ -31,22 +31,32 @@ pub struct CompiledVersions {
 }
 
 pub(super) fn compile(section: &Images, findings: &mut Findings) -> CompiledImages {
-    let versions = section.versions.iter().flatten().enumerate();
+    let mut versions: Vec<CompiledVersions> = Vec::new();
+    for (index, it) in section.versions.iter().flatten().enumerate() {
+        let path = format!("spec.images.versions[{index}]");
+        let Some(compiled) = compile_versions(it, &path, findings) else {
+            continue;
+        };
+        if versions.iter().any(|it| it.repository == compiled.repository) {
+            let message = format!("must be unique, got {} twice", compiled.repository);
+            findings.add(format!("{path}.image"), message);
+        }
+        versions.push(compiled);
+    }
     CompiledImages {
         registries: section.registries.clone(),
         require_digest: section.require_digest.unwrap_or_default(),
-        versions: versions
-            .filter_map(|(index, it)| {
-                compile_versions(it, &format!("spec.images.versions[{index}]"), findings)
-            })
-            .collect(),
+        versions,
     }
 }
 
 fn compile_versions(stated: &ImageVersions, path: &str, findings: &mut Findings) -> Option<CompiledVersions> {
     let name = ImageName::parse(&stated.image);
-    if name.tag.is_some() || name.digest.is_some() {
-        let message = format!("must be an image without tag and digest, got `{}`", stated.image);
+    if name.tag.is_some() || name.digest.is_some() || !name.is_valid() {
+        let message = format!(
+            "must be the name of an image, without tag and digest, such as ghcr.io/acme/api, got `{}`",
+            stated.image
+        );
         findings.add(format!("{path}.image"), message);
     }
     let critical_fixes_only = stated.critical_fixes_only.as_deref();

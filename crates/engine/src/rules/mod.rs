@@ -130,6 +130,12 @@ impl Severities {
         staging: Severity::Warn,
         production: Severity::Deny,
     };
+    /// `off/off/warn`
+    pub const OFF_OFF_WARN: Self = Self {
+        development: Severity::Disabled,
+        staging: Severity::Disabled,
+        production: Severity::Warn,
+    };
     /// `off/warn/warn`
     pub const OFF_WARN_WARN: Self = Self {
         development: Severity::Disabled,
@@ -168,6 +174,9 @@ pub fn rule(id: RuleId) -> &'static Rule {
         RuleId::PodSysctls => &pod::sysctls::RULE,
         RuleId::PodHostProbes => &pod::host_probes::RULE,
         RuleId::PodVolumeTypes => &pod::volume_types::RULE,
+        RuleId::PodShareProcessNamespace => &pod::share_process_namespace::RULE,
+        RuleId::PodResources => &pod::resources::RULE,
+        RuleId::PodProbes => &pod::probes::RULE,
         RuleId::PodReadOnlyRootFilesystem => &pod::read_only_root_filesystem::RULE,
         RuleId::ImagePinned => &image::pinned::RULE,
         RuleId::ImageSupportedVersion => &image::supported_version::RULE,

@@ -129,6 +129,15 @@ fn pod_spec() -> impl Strategy<Value = Value> {
         ("hostNetwork", any::<bool>().prop_map(Value::from).boxed()),
         ("hostPID", any::<bool>().prop_map(Value::from).boxed()),
         ("hostUsers", any::<bool>().prop_map(Value::from).boxed()),
+        (
+            "shareProcessNamespace",
+            any::<bool>().prop_map(Value::from).boxed(),
+        ),
+        (
+            "restartPolicy",
+            prop::sample::select(vec![json!("Always"), json!("Never")]).boxed(),
+        ),
+        ("resources", resources().boxed()),
         ("os", os().boxed()),
         ("volumes", vec(volume(), 0..3).prop_map(Value::from).boxed()),
         (
@@ -174,6 +183,7 @@ fn container(name: &'static str) -> impl Strategy<Value = Value> {
         ("envFrom", vec(env_from(), 0..2).prop_map(Value::from).boxed()),
         ("args", vec(text(), 0..3).prop_map(Value::from).boxed()),
         ("command", vec(text(), 0..2).prop_map(Value::from).boxed()),
+        ("resources", resources().boxed()),
         ("volumeMounts", Just(json!([{"name": "data"}])).boxed()),
         (
             "ports",
@@ -192,6 +202,20 @@ fn container(name: &'static str) -> impl Strategy<Value = Value> {
         container["name"] = name.into();
         container
     })
+}
+
+fn resources() -> impl Strategy<Value = Value> {
+    let amounts = || {
+        prop::sample::select(vec![
+            json!({"cpu": 1, "memory": "1Gi"}),
+            json!({"cpu": null}),
+            json!({}),
+        ])
+    };
+    fields(vec![
+        ("requests", amounts().boxed()),
+        ("limits", amounts().boxed()),
+    ])
 }
 
 fn security_context() -> impl Strategy<Value = Value> {

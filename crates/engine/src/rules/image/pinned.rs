@@ -1,12 +1,12 @@
 //! Images come from allowed registries and are named by what does not move.
 //!
-//! Field: `image` of each container. Allowed: where the policy states `images.registries`, an image out of them; a digest,
+//! Fields: `image` of each container, `image.reference` of volumes. Allowed: where the policy states `images.registries`, an image out of them; a digest,
 //! or unless `images.requireDigest` is true a tag that names a version.
 //! Source: S2-66.
 
 use portcullis_api::RuleId;
 
-use super::{field, images, moves};
+use super::{Image, images, moves};
 use crate::image_name::ImageName;
 use crate::rules::{Context, Findings, Rule, Section, Severities};
 use crate::verdict::Observed;
@@ -29,8 +29,7 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     let Some(section) = &context.policy.images else {
         return;
     };
-    for (it, name) in images(context) {
-        let path = field(context, &it, "image");
+    for Image { path, text, name, .. } in images(context) {
         if let Some(registries) = &section.registries
             && !registries.iter().any(|it| name.is_in(it))
         {
@@ -40,12 +39,9 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
             findings.about(&*name.repository);
         }
         if section.require_digest && name.digest.is_none() {
-            let fix = format!(
-                "write {}@sha256:…; `docker buildx imagetools inspect {}` prints it",
-                name.repository, it.container.image
-            );
-            findings.violation(path, observed(&name), "a digest", fix);
-            findings.about("digest");
+            findings.violation(path, observed(&name), "a digest", fix_digest(text, &name));
+            // Another image would be another one to trust.
+            findings.about(text);
         } else if moves(&name) {
             findings.violation(
                 path,
@@ -53,14 +49,27 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
                 "a tag that names a version, or a digest",
                 FIX_TAG,
             );
-            findings.about(name.tag.unwrap_or_default());
+            findings.about(text);
         }
     }
 }
 
 fn observed(name: &ImageName<'_>) -> Observed {
-    match name.tag {
-        Some(tag) => Observed::Shown(format!("tag {tag}")),
-        None => Observed::Shown("no tag, which means latest".to_owned()),
+    Observed::Shown(match name.tag {
+        // What stands before it may be no tag, but a password.
+        _ if name.has_bad_digest => "a malformed digest".to_owned(),
+        Some(tag) => format!("tag {tag}"),
+        None => "no tag, which means latest".to_owned(),
+    })
+}
+
+fn fix_digest(text: &str, name: &ImageName<'_>) -> String {
+    let is_plain = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'_' | b'-' | b'/' | b':');
+    if name.has_bad_digest || !text.bytes().all(is_plain) {
+        return "name it by its digest, as your registry shows it".to_owned();
     }
+    format!(
+        "write {}@sha256:…; `docker buildx imagetools inspect {text}` prints it",
+        name.repository
+    )
 }

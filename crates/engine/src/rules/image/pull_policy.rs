@@ -1,12 +1,12 @@
 //! Nodes run the image that is meant.
 //!
-//! Fields: `imagePullPolicy` and `image` of each container. Allowed: `Always`, unset; `IfNotPresent` with a digest or a
+//! Fields: `imagePullPolicy` and `image` of each container, `image` of volumes. Allowed: `Always`, unset; `IfNotPresent` with a digest or a
 //! tag that names a version.
 //! Source: S2-66.
 
 use portcullis_api::RuleId;
 
-use super::{field, images, moves};
+use super::{images, moves};
 use crate::rules::{Context, Findings, Rule, Section, Severities};
 use crate::verdict::Observed;
 
@@ -21,18 +21,17 @@ pub(in crate::rules) const RULE: Rule = Rule {
 };
 
 fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
-    for (it, name) in images(context) {
-        let stated = it.container.image_pull_policy.as_str();
-        let (required, fix) = match stated {
-            "Never" => ("Always or IfNotPresent", "remove imagePullPolicy"),
-            "IfNotPresent" if moves(&name) => (
+    for it in images(context) {
+        let (required, fix) = match it.pull_policy {
+            "Never" => ("Always or IfNotPresent", "remove it"),
+            "IfNotPresent" if moves(&it.name) => (
                 "Always, as the tag moves",
-                "name a version or a digest, or set imagePullPolicy to Always",
+                "name a version or a digest, or set it to Always",
             ),
             _ => continue,
         };
-        let path = field(context, &it, "imagePullPolicy");
-        findings.violation(path, Observed::Shown(stated.to_owned()), required, fix);
-        findings.about(stated);
+        let observed = Observed::Shown(it.pull_policy.to_owned());
+        findings.violation(it.pull_policy_path, observed, required, fix);
+        findings.about(format!("{} {}", it.pull_policy, it.text));
     }
 }

@@ -1,6 +1,6 @@
 //! Images have a version that is supported.
 //!
-//! Fields: `image` of each container that `images.versions` of the policy names, and the pods' label
+//! Fields: `image` of each container, and `image.reference` of each volume, that `images.versions` of the policy names, and the pods' label
 //! `app.kubernetes.io/version` where the tag names no version. A version that only gets critical fixes warns, in every
 //! environment.
 //! Source: S0-09, S0-10, S1-03, S2-01, S2-02, S2-03, S3-01, S4-01.
@@ -8,7 +8,7 @@
 use portcullis_api::RuleId;
 use semver::{Prerelease, Version};
 
-use super::{field, images};
+use super::images;
 use crate::policy::CompiledVersions;
 use crate::rules::{Context, Findings, Rule, Section, Severities};
 use crate::verdict::Observed;
@@ -41,9 +41,12 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
     }
     let labels = context.subject.pod().map(|(metadata, _)| &metadata.labels);
     let label = labels.and_then(|it| it.get(LABEL)).and_then(|it| parse(it));
-    for (it, name) in images(context) {
-        let version = name.tag.and_then(parse).or_else(|| label.clone());
-        for range in ranges.iter().filter(|it| it.repository == name.repository) {
+    for it in images(context) {
+        let version = it.name.tag.and_then(parse).or_else(|| label.clone());
+        for range in ranges
+            .iter()
+            .filter(|range| range.repository == it.name.repository)
+        {
             if version.as_ref().is_some_and(|it| range.supported.matches(it)) {
                 continue;
             }
@@ -51,7 +54,7 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
                 Some(version) => Observed::Shown(version.to_string()),
                 None => Observed::Shown("no version, neither in the tag nor in a label".to_owned()),
             };
-            findings.violation(field(context, &it, "image"), observed, range.stated.as_str(), FIX);
+            findings.violation(it.path.clone(), observed, range.stated.as_str(), FIX);
             findings.about(version.as_ref().map(Version::to_string).unwrap_or_default());
             if is_maintained(version.as_ref(), range) {
                 findings.warns_at_most();
@@ -79,7 +82,7 @@ fn parse(text: &str) -> Option<Version> {
     for (index, number) in numbers.split('.').enumerate() {
         *parts.get_mut(index)? = number.parse().ok()?;
     }
-    let rest = match rest.strip_prefix(['-', '_', '+']) {
+    let rest = match rest.strip_prefix(['-', '_']) {
         Some(rest) => rest,
         None if rest.is_empty() => rest,
         // A commit, such as 7f3a9c1.
@@ -87,8 +90,12 @@ fn parse(text: &str) -> Option<Version> {
     };
     let [major, minor, patch] = parts;
     let mut version = Version::new(major, minor, patch);
-    if PRE_RELEASES.iter().any(|it| rest.starts_with(it)) {
-        version.pre = Prerelease::new(rest).ok()?;
+    let rest = rest.to_ascii_lowercase();
+    let is_milestone = rest
+        .strip_prefix('m')
+        .is_some_and(|it| it.starts_with(|it: char| it.is_ascii_digit()));
+    if is_milestone || PRE_RELEASES.iter().any(|it| rest.starts_with(it)) {
+        version.pre = Prerelease::new(&rest).ok()?;
     }
     Some(version)
 }
@@ -104,7 +111,9 @@ mod tests {
     #[case("15", Some("15.0.0"))]
     #[case("15.3-alpine3.18", Some("15.3.0"))]
     #[case("2.0.0-rc.1", Some("2.0.0-rc.1"))]
-    #[case("1.2.3+build", Some("1.2.3"))]
+    #[case("1.0.0-RC1", Some("1.0.0-rc1"))]
+    #[case("1.0.0-M1", Some("1.0.0-m1"))]
+    #[case("1.0.0-musl", Some("1.0.0"))]
     #[case("latest", None)]
     #[case("7f3a9c1", None)]
     #[case("1.2.3.4", None)]

@@ -11,6 +11,7 @@ use super::standard::Standard;
 use super::{annotation, container_field, inherit, pod_field, shown};
 use crate::object::{Metadata, SecurityContext};
 use crate::rules::{Context, Findings, Rule, Section, Severities};
+use crate::subject::ContainerRef;
 
 pub(in crate::rules) const RULE: Rule = Rule {
     id: RuleId::PodApparmorProfile,
@@ -66,6 +67,18 @@ fn check_annotations(context: &Context<'_, '_>, metadata: &Metadata<'_>, finding
         let required = "runtime/default or localhost/…";
         let fix = "remove the annotation, or set it to runtime/default";
         findings.violation(annotation(context, key), shown(value), required, fix);
-        findings.about(value.as_str());
+        // Of Pods the API server makes the field of it.
+        let name = key.strip_prefix(ANNOTATION).unwrap_or_default();
+        let is_told = |it: &ContainerRef<'_, '_>| {
+            it.container.name.as_str() == name && it.container.security_context.app_armor_profile.is_none()
+        };
+        for it in context.subject.containers().filter(is_told) {
+            findings.inherited_at(container_field(context, &it, "appArmorProfile").field("type"));
+        }
+        findings.about(if value.as_str() == "unconfined" {
+            "Unconfined"
+        } else {
+            value.as_str()
+        });
     }
 }

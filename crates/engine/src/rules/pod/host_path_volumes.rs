@@ -20,9 +20,6 @@ pub(in crate::rules) const RULE: Rule = Rule {
     check,
 };
 
-/// The field of such a volume.
-pub(super) const HOST_PATH: &str = "hostPath";
-
 /// What to do instead.
 pub(super) const FIX: &str =
     "use a persistentVolumeClaim for data, a configMap for files, or an emptyDir for scratch space";
@@ -36,9 +33,10 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
         return;
     }
     for (index, volume) in spec.volumes.iter().enumerate() {
-        if volume.is_of(HOST_PATH) {
-            let path = volume_types::path(context, index, volume);
-            findings.violation(path.field(HOST_PATH), shown("a path of the node"), "unset", FIX);
+        if let Some(it) = &volume.host_path {
+            let path = volume_types::path(context, index, volume).fields(&["hostPath", "path"]);
+            findings.violation(path, shown(&it.path), "no path of the node", FIX);
+            findings.about(it.path.as_str());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Containers open no ports on the node.
 //!
-//! Field: `ports[].hostPort` of each container. Allowed: 0, unset.
+//! Field: `ports[].hostPort` of each container. Allowed: 0, unset; beside `hostNetwork: true` the API server sets it to
+//! `containerPort`.
 //! Source: Pod Security Standards, Baseline, "Host Ports"; S0-85, S3-44, S3-73.
 
 use portcullis_api::RuleId;
@@ -22,25 +23,32 @@ pub(in crate::rules) const RULE: Rule = Rule {
 const FIX: &str = "remove hostPort, and let a Service lead to the container's port";
 
 fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
+    let Some((_, spec)) = context.subject.pod() else {
+        return;
+    };
     if !Standard::of(context).is_baseline() {
         return;
     }
     for it in context.subject.containers() {
-        for (index, port) in it
-            .container
-            .ports
-            .iter()
-            .enumerate()
-            .filter(|(_, it)| it.host_port != 0)
-        {
-            let path = context
-                .subject
-                .container_path(&it)
-                .field("ports")
-                .item(index, None);
-            let observed = port.host_port.to_string();
-            findings.violation(path.field("hostPort"), shown(&observed), "unset", FIX);
-            findings.about(observed);
+        for (index, port) in it.container.ports.iter().enumerate() {
+            // Only of Pods: a template must not be admitted whose pods are refused.
+            let is_implied = port.host_port == 0 && spec.host_network;
+            let (number, observed) = match is_implied {
+                true => (
+                    port.container_port,
+                    format!("{}, by hostNetwork", port.container_port),
+                ),
+                false => (port.host_port, port.host_port.to_string()),
+            };
+            if number != 0 {
+                let path = context
+                    .subject
+                    .container_path(&it)
+                    .field("ports")
+                    .item(index, None);
+                findings.violation(path.field("hostPort"), shown(&observed), "unset", FIX);
+                findings.about(number.to_string());
+            }
         }
     }
 }

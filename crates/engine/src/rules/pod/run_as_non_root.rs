@@ -64,8 +64,11 @@ fn check_container(
     let observed = match (own.run_as_non_root, pod.run_as_non_root) {
         (Some(true), _) | (None, Some(_)) => return,
         (Some(false), _) => shown("false"),
-        (None, None) if own.run_as_user.or(pod.run_as_user).is_some() => Observed::Unset(""),
-        (None, None) => Observed::Unset("image user unknown"),
+        (None, None) => match own.run_as_user.or(pod.run_as_user) {
+            None => Observed::Unset("image user unknown"),
+            Some(0) => Observed::Unset("and the user is 0"),
+            Some(_) => Observed::Unset("though the user is not root"),
+        },
     };
     let path = container_field(context, it, "runAsNonRoot");
     findings.violation(path, observed, "true", fix);

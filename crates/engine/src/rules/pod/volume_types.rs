@@ -6,9 +6,8 @@
 
 use portcullis_api::RuleId;
 
-use super::host_path_volumes::{self, HOST_PATH};
-use super::shown;
 use super::standard::Standard;
+use super::{host_path_volumes, shown};
 use crate::object::Volume;
 use crate::path::FieldPath;
 use crate::rules::{Context, Findings, Rule, Section, Severities};
@@ -49,13 +48,19 @@ fn check(context: &Context<'_, '_>, findings: &mut Findings<'_>) {
         let Some(kind) = volume.kinds.first().filter(|_| !is_allowed(volume)) else {
             continue;
         };
-        let fix = match volume.is_of(HOST_PATH) {
-            true if !reports_host_paths(context) => continue,
-            true => host_path_volumes::FIX,
-            false => FIX,
-        };
-        findings.violation(path(context, index, volume), shown(kind), REQUIRED, fix);
-        findings.about(kind.as_str());
+        let place = path(context, index, volume);
+        match &volume.host_path {
+            Some(_) if !reports_host_paths(context) => {}
+            Some(it) => {
+                let observed = format!("hostPath {}", it.path);
+                findings.violation(place, shown(&observed), REQUIRED, host_path_volumes::FIX);
+                findings.about(observed);
+            }
+            None => {
+                findings.violation(place, shown(kind), REQUIRED, FIX);
+                findings.about(kind.as_str());
+            }
+        }
     }
 }
 
@@ -71,5 +76,5 @@ pub(super) fn reports_host_paths(context: &Context<'_, '_>) -> bool {
 }
 
 fn is_allowed(volume: &Volume<'_>) -> bool {
-    ALLOWED.iter().any(|it| volume.is_of(it))
+    volume.kinds.iter().any(|it| ALLOWED.contains(&it.as_str()))
 }
