@@ -30,6 +30,7 @@ pub const JUDGING_FIELDS: &[&str] = &[
     // Sets fields of pods, but only to values for which a rule of the same section could as well refuse the pod that
     // lacks them: it takes from nobody what judging leaves.
     "spec.podSecurity.defaults",
+    "spec.podSecurity.ids",
     "spec.images.registries",
     "spec.images.requireDigest",
     "spec.images.versions",

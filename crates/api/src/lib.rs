@@ -20,7 +20,7 @@ pub use images::{ImageVersions, Images};
 pub use network::{
     Flow, FlowDefault, Network, NetworkMode, Peer, PodsOfNamespace, Port, Preset, preset_fixes_ports,
 };
-pub use pod_security::{PodDefault, PodSecurity, PodSecurityLevel};
+pub use pod_security::{ExpectedIds, IdRange, PodDefault, PodSecurity, PodSecurityLevel};
 pub use policy::{
     Component, Enforcement, Environment, Role, RuleOverride, RulesVersion, Scope, SecurityPolicy,
     SecurityPolicySpec, Severity, Workloads,

@@ -61,6 +61,10 @@ use crate::{Http, Images, Network, PodSecurity, RuleId, Secrets, SecurityPolicyS
     )
     .message("secrets.entries[].components must name entries of spec.components"),
     validation = Rule::new(
+        "!has(self.podSecurity) || !has(self.podSecurity.ids) || self.podSecurity.ids.all(i, has(self.components) ? has(i.components) && sets.contains(self.components.map(c, c.name), i.components) : !has(i.components))"
+    )
+    .message("podSecurity.ids[].components must name entries of spec.components, and is required once the policy states them"),
+    validation = Rule::new(
         "!has(self.network) || !has(self.network.flows) || self.network.flows.all(f, (!has(f.from.component) || (has(self.components) && self.components.exists(c, c.name == f.from.component))) && (!has(f.to.component) || (has(self.components) && self.components.exists(c, c.name == f.to.component))))"
     )
     .message("network.flows[].from.component and to.component must name an entry of spec.components")

@@ -58,6 +58,8 @@ rule_ids! {
     PodHostProbes = "pod/host-probes",
     /// None but harmless kinds of volumes
     PodVolumeTypes = "pod/volume-types",
+    /// Users and groups are those that the policy names
+    PodExpectedUid = "pod/expected-uid",
     /// Containers do not see each other's processes
     PodShareProcessNamespace = "pod/share-process-namespace",
     /// Processor time and memory are stated

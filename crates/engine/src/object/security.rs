@@ -28,6 +28,12 @@ pub struct SecurityContext<'a> {
     /// Numeric user.
     #[serde(deserialize_with = "lenient")]
     pub run_as_user: Option<i64>,
+    /// Numeric group.
+    #[serde(deserialize_with = "lenient")]
+    pub run_as_group: Option<i64>,
+    /// Pod only: group to which volumes belong.
+    #[serde(deserialize_with = "lenient")]
+    pub fs_group: Option<i64>,
     /// Container only: all powers of the host's root.
     #[serde(deserialize_with = "lenient")]
     pub privileged: Option<bool>,

@@ -58,6 +58,22 @@ impl Findings {
         });
     }
 
+    /// Looks at a field `components` under `path`.
+    pub(super) fn components(&mut self, path: &str, stated: Option<&[String]>, known: &BTreeSet<&str>) {
+        if stated.is_none() && !known.is_empty() {
+            let message = "is required once the policy states components";
+            self.add(format!("{path}.components"), message);
+        }
+        for name in stated
+            .into_iter()
+            .flatten()
+            .filter(|it| !known.contains(it.as_str()))
+        {
+            let message = format!("must name entries of spec.components, got `{name}`");
+            self.add(format!("{path}.components"), message);
+        }
+    }
+
     pub(super) fn selector(&mut self, path: &str, selector: &Selector) -> Option<LabelSelector> {
         match LabelSelector::compile(selector) {
             Ok(selector) => Some(selector),
@@ -113,7 +129,7 @@ fn compile(name: PolicyName, spec: &SecurityPolicySpec, findings: &mut Findings)
         pod_security: spec
             .pod_security
             .as_ref()
-            .map(|it| pod_security::compile(it, findings)),
+            .map(|it| pod_security::compile(it, &names, findings)),
         images: spec.images.as_ref().map(|it| images::compile(it, findings)),
         secrets: spec
             .secrets
@@ -175,34 +191,9 @@ fn compile_secrets(
                 format!("must be unique, got `{}` twice", it.name),
             );
         }
-        check_entry_components(it, &path, components, findings);
+        findings.components(&path, it.components.as_deref(), components);
     }
     CompiledSecrets::new(entries.iter().map(compile_entry).collect())
-}
-
-fn check_entry_components(
-    entry: &SecretEntry,
-    path: &str,
-    components: &BTreeSet<&str>,
-    findings: &mut Findings,
-) {
-    if entry.components.is_none() && !components.is_empty() {
-        findings.add(
-            format!("{path}.components"),
-            "is required once the policy states components",
-        );
-    }
-    for name in entry
-        .components
-        .iter()
-        .flatten()
-        .filter(|it| !components.contains(it.as_str()))
-    {
-        findings.add(
-            format!("{path}.components"),
-            format!("must name entries of spec.components, got `{name}`"),
-        );
-    }
 }
 
 fn compile_entry(entry: &SecretEntry) -> CompiledEntry {

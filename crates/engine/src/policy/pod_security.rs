@@ -1,9 +1,10 @@
 //! `spec.podSecurity` as the engine uses it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use portcullis_api::{PodDefault, PodSecurity, PodSecurityLevel};
+use portcullis_api::{ExpectedIds, PodDefault, PodSecurity, PodSecurityLevel};
 
 use super::compile::Findings;
 
@@ -16,6 +17,8 @@ pub struct CompiledPodSecurity {
     pub version: PodSecurityVersion,
     /// What is set on pods, sorted.
     pub defaults: Vec<PodDefault>,
+    /// Users and groups as which pods run.
+    pub ids: Vec<ExpectedIds>,
 }
 
 /// A version of the Pod Security Standards: that of Kubernetes 1.x, by its minor.
@@ -61,7 +64,11 @@ impl fmt::Display for PodSecurityVersion {
 #[error("must be latest or one of v1.0 to {}", PodSecurityVersion::LATEST)]
 pub struct UnknownVersion;
 
-pub(super) fn compile(section: &PodSecurity, findings: &mut Findings) -> CompiledPodSecurity {
+pub(super) fn compile(
+    section: &PodSecurity,
+    components: &BTreeSet<&str>,
+    findings: &mut Findings,
+) -> CompiledPodSecurity {
     let version = section
         .version
         .as_deref()
@@ -77,7 +84,31 @@ pub(super) fn compile(section: &PodSecurity, findings: &mut Findings) -> Compile
         level: section.level.unwrap_or(PodSecurityLevel::Restricted),
         version,
         defaults,
+        ids: compile_ids(section, components, findings),
     }
+}
+
+fn compile_ids(
+    section: &PodSecurity,
+    components: &BTreeSet<&str>,
+    findings: &mut Findings,
+) -> Vec<ExpectedIds> {
+    let ids = section.ids.clone().unwrap_or_default();
+    for (index, it) in ids.iter().enumerate() {
+        let path = format!("spec.podSecurity.ids[{index}]");
+        findings.components(&path, it.components.as_deref(), components);
+        for (field, range) in [
+            ("runAsUser", it.run_as_user),
+            ("runAsGroup", it.run_as_group),
+            ("fsGroup", it.fs_group),
+        ] {
+            if let Some(range) = range.filter(|it| it.min > it.max) {
+                let message = format!("must be a range, got {} to {}", range.min, range.max);
+                findings.add(format!("{path}.{field}"), message);
+            }
+        }
+    }
+    ids
 }
 
 #[cfg(test)]

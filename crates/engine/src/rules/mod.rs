@@ -174,6 +174,7 @@ pub fn rule(id: RuleId) -> &'static Rule {
         RuleId::PodSysctls => &pod::sysctls::RULE,
         RuleId::PodHostProbes => &pod::host_probes::RULE,
         RuleId::PodVolumeTypes => &pod::volume_types::RULE,
+        RuleId::PodExpectedUid => &pod::expected_uid::RULE,
         RuleId::PodShareProcessNamespace => &pod::share_process_namespace::RULE,
         RuleId::PodResources => &pod::resources::RULE,
         RuleId::PodProbes => &pod::probes::RULE,

@@ -37,7 +37,8 @@ pub fn full_policy(level: &str, defaults: &[&str]) -> CompiledPolicy {
                 {"name": "api", "role": "HttpService", "selector": {"matchLabels": {"app": "api"}}},
                 {"name": "worker", "role": "Worker", "selector": {"matchLabels": {"app": "worker"}}},
             ],
-            "podSecurity": {"level": level, "defaults": defaults},
+            "podSecurity": {"level": level, "defaults": defaults,
+                "ids": [{"components": ["api"], "runAsUser": {"min": 1000, "max": 1999}, "fsGroup": {"min": 1, "max": 1}}]},
             "secrets": {"entries": [
                 {"name": "api-key", "env": "API_KEY", "aliases": ["KEY"], "components": ["api", "worker"],
                  "secretRef": {"name": "magsag", "key": "api-key"},

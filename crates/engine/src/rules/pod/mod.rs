@@ -6,6 +6,7 @@
 pub(super) mod allow_privilege_escalation;
 pub(super) mod apparmor_profile;
 pub(super) mod capabilities;
+pub(super) mod expected_uid;
 pub(super) mod host_namespaces;
 pub(super) mod host_path_volumes;
 pub(super) mod host_ports;
