@@ -33,6 +33,7 @@ pub const JUDGING_FIELDS: &[&str] = &[
     "spec.podSecurity.ids",
     "spec.images.registries",
     "spec.images.requireDigest",
+    "spec.images.bases",
     "spec.images.versions",
     "spec.secrets.literals",
     "spec.secrets.onMissing",

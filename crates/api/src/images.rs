@@ -22,6 +22,20 @@ pub struct Images {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_digest: Option<bool>,
 
+    /// Minimal images from which others are made: repositories with their registry, or words that stand in names and
+    /// tags. An image names its base in the pods' annotation `org.opencontainers.image.base.name`.
+    /// Example: `[gcr.io/distroless, alpine, slim]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(
+            length(min = 1, max = 253),
+            regex(pattern = r"^[a-zA-Z0-9][-._:/a-zA-Z0-9]*$")
+        )
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub bases: Option<Vec<String>>,
+
     /// Versions that are supported, by image. Example: `[{image: ghcr.io/acme/api, supported: ">=1.0.0 <1.1.0"}]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

@@ -68,12 +68,16 @@ rule_ids! {
     PodProbes = "pod/probes",
     /// Root file system is read-only
     PodReadOnlyRootFilesystem = "pod/read-only-root-filesystem",
+    /// Data belongs to one user
+    StoragePermissions = "storage/permissions",
     /// Images are named by what does not move
     ImagePinned = "image/pinned",
     /// Images have a supported version
     ImageSupportedVersion = "image/supported-version",
     /// Nodes run the image that is meant
     ImagePullPolicy = "image/pull-policy",
+    /// Images are made from what is minimal
+    ImageMinimalBase = "image/minimal-base",
     /// No wildcard among the origins
     HttpCorsWildcard = "http/cors-wildcard",
     /// Origins are set and lie in the policy's list

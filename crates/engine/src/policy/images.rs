@@ -13,6 +13,8 @@ pub struct CompiledImages {
     pub registries: Option<Vec<String>>,
     /// Whether a digest is required.
     pub require_digest: bool,
+    /// Repositories and words of minimal images; `None` asks for none.
+    pub bases: Option<Vec<String>>,
     /// The supported versions of images.
     pub versions: Vec<CompiledVersions>,
 }
@@ -46,6 +48,7 @@ pub(super) fn compile(section: &Images, findings: &mut Findings) -> CompiledImag
     CompiledImages {
         registries: section.registries.clone(),
         require_digest: section.require_digest.unwrap_or_default(),
+        bases: section.bases.clone(),
         versions,
     }
 }

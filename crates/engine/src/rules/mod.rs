@@ -8,6 +8,7 @@ mod http;
 mod image;
 mod pod;
 mod secret;
+mod storage;
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -179,9 +180,11 @@ pub fn rule(id: RuleId) -> &'static Rule {
         RuleId::PodResources => &pod::resources::RULE,
         RuleId::PodProbes => &pod::probes::RULE,
         RuleId::PodReadOnlyRootFilesystem => &pod::read_only_root_filesystem::RULE,
+        RuleId::StoragePermissions => &storage::permissions::RULE,
         RuleId::ImagePinned => &image::pinned::RULE,
         RuleId::ImageSupportedVersion => &image::supported_version::RULE,
         RuleId::ImagePullPolicy => &image::pull_policy::RULE,
+        RuleId::ImageMinimalBase => &image::minimal_base::RULE,
         RuleId::HttpCorsWildcard => &http::cors_wildcard::RULE,
         RuleId::HttpCorsExplicit => &http::cors_explicit::RULE,
         RuleId::SecretMissing => &secret::missing::RULE,

@@ -1,5 +1,6 @@
 //! `image/*`: where images come from and how they are named.
 
+pub(super) mod minimal_base;
 pub(super) mod pinned;
 pub(super) mod pull_policy;
 pub(super) mod supported_version;

@@ -1,0 +1,3 @@
+//! `storage/*`: the data of databases and brokers.
+
+pub(super) mod permissions;
