@@ -119,3 +119,14 @@ impl std::fmt::Display for UnknownRule {
 }
 
 impl std::error::Error for UnknownRule {}
+
+#[cfg(test)]
+mod tests {
+    use super::RuleId;
+
+    #[test]
+    fn ids_are_numbered_in_the_order_of_reports() {
+        let numbers: Vec<usize> = RuleId::ALL.iter().map(|it| *it as usize).collect();
+        assert_eq!(numbers, (0..RuleId::ALL.len()).collect::<Vec<_>>());
+    }
+}
