@@ -104,7 +104,8 @@ pub struct SecurityPolicySpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
     pub rules: Option<Vec<RuleOverride>>,
 
-    /// Pod security: switches on the rules `pod/*`. Example: `{level: Restricted, defaults: [SeccompProfile]}`.
+    /// Pod security: switches on the rules `pod/*` and `storage/permissions`.
+    /// Example: `{level: Restricted, defaults: [SeccompProfile]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_security: Option<PodSecurity>,
 
