@@ -16,6 +16,16 @@ use portcullis_api::{Enforcement, RuleId, SecurityPolicy};
 use portcullis_engine::{CompiledPolicy, Facts, Subject, evaluate, select};
 use serde_json::{Value, json};
 
+/// Rules of `podSecurity` that go beyond the standard.
+const BEYOND: &[&str] = &[
+    "pod/expected-uid",
+    "pod/share-process-namespace",
+    "pod/resources",
+    "pod/probes",
+    "pod/read-only-root-filesystem",
+    "storage/permissions",
+];
+
 /// The rules of the standard that report the pod.
 pub fn reported(policy: &CompiledPolicy, pod: &Value) -> Result<BTreeSet<RuleId>> {
     let json = pod.to_string();
@@ -33,6 +43,10 @@ pub fn policy(level: &str, version: &str) -> Result<CompiledPolicy> {
         "baseline" => "Baseline",
         _ => "Restricted",
     };
+    let beyond: Vec<Value> = BEYOND
+        .iter()
+        .map(|id| json!({"id": id, "enforcement": "Disabled"}))
+        .collect();
     let policy: SecurityPolicy = serde_json::from_value(json!({
         "apiVersion": "portcullis.dev/v1alpha1",
         "kind": "SecurityPolicy",
@@ -43,7 +57,7 @@ pub fn policy(level: &str, version: &str) -> Result<CompiledPolicy> {
             "enforcement": "Deny",
             "workloads": {"scope": "Namespace"},
             "podSecurity": {"level": level, "version": version},
-            "rules": [{"id": "pod/read-only-root-filesystem", "enforcement": "Disabled"}],
+            "rules": beyond,
         },
     }))?;
     Ok(CompiledPolicy::try_from(&policy)?)
