@@ -173,6 +173,9 @@ fn r31_kubectl_debug_with_root_is_refused() -> Result<()> {
     let pod = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "api", "namespace": "debugged"}, "spec": {
         "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [{"name": "api", "image": "portcullis.test/probe:v1", "args": ["serve", "8000"],
+        "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "64Mi"}},
+        "readinessProbe": {"exec": {"command": ["/probe", "get", "http://127.0.0.1:8000/"]}},
+        "livenessProbe": {"exec": {"command": ["/probe", "get", "http://127.0.0.1:8000/"]}},
         "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}}"#;
     node.apply(pod)?;
     node.wait("pod/api --for=condition=Ready -n debugged")?;
